@@ -1,0 +1,1 @@
+"""Images in, names out."""
