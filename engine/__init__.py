@@ -1,1 +1,9 @@
-"""Images in, names out."""
+"""Images in, names out: the embedder, the recipes that teach it, and the recognizer that answers."""
+
+from __future__ import annotations
+
+from engine.embedder import Embedder
+from engine.recognizer import Answer, Hit, Match, Recognizer
+from engine.training import train
+
+__all__ = ["Answer", "Embedder", "Hit", "Match", "Recognizer", "train"]

@@ -1,0 +1,107 @@
+"""Random views of images, a whole batch at a time and on whatever device it lies."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from indexer.errors import ArgumentError
+
+
+@dataclass(frozen=True, slots=True)
+class Augment:
+    """What a class looks like from elsewhere: with it, one image a class is enough to train on.
+
+    Every number is the largest change; 0 switches that change off.
+
+    Attributes:
+        rotation: degrees either way.
+        translation: share of the side, either way, along each axis.
+        scale: share by which each axis grows or shrinks; half of it is common to both axes.
+        shear: degrees either way.
+        flip: mirror left and right half of the time; not for letters, a flipped letter is another letter.
+        colour: share by which brightness, contrast and saturation change.
+        blur: standard deviation of a Gaussian blur, as a share of the side.
+    """
+
+    rotation: float = 10.0
+    translation: float = 0.1
+    scale: float = 0.2
+    shear: float = 0.0
+    flip: bool = True
+    colour: float = 0.3
+    blur: float = 0.0
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            if getattr(self, field.name) < 0:
+                raise ArgumentError(f"{field.name} cannot be negative: 0 switches it off")
+        if max(self.scale, self.colour) >= 1:
+            raise ArgumentError("scale and colour are shares: give a number below 1")
+
+    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Return one random view of each image ``(n, 3, h, w)`` of range 0..1; the images stay as they are."""
+        views = self._move(images, generator)
+        if self.colour:
+            views = self._recolour(views, generator)
+        if self.blur:
+            views = self._blur(views, generator)
+        return views
+
+    def _move(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        draw = _Draw(len(images), generator)
+        angle, shear = math.radians(self.rotation) * draw.signed(), math.radians(self.shear) * draw.signed()
+        common = 0.5 * self.scale * draw.signed()
+        width, height = (1 + common + 0.5 * self.scale * draw.signed() for _ in range(2))
+        mirror = torch.where(draw.signed() < 0, -1.0, 1.0) if self.flip else torch.ones(len(images))
+        cos, sin, slope = angle.cos(), angle.sin(), shear.tan()
+        # grid_sample asks, for each place of the view, which place of the image it shows: the inverse map.
+        matrix = torch.stack(
+            [
+                torch.stack([mirror * cos / width, mirror * (cos * slope - sin) / height], 1),
+                torch.stack([sin / width, (sin * slope + cos) / height], 1),
+            ],
+            1,
+        )
+        shift = 2 * self.translation * torch.stack([draw.signed(), draw.signed()], 1)
+        theta = torch.cat([matrix, shift[:, :, None]], 2).to(images)
+        grid = functional.affine_grid(theta, list(images.shape), align_corners=False)
+        return functional.grid_sample(images, grid, padding_mode="border", align_corners=False)
+
+    def _recolour(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        draw = _Draw(len(images), generator)
+        brightness, contrast, saturation = (
+            (1 + self.colour * draw.signed()).view(-1, 1, 1, 1).to(images) for _ in range(3)
+        )
+        grey = images.mean(1, keepdim=True)
+        images = grey + saturation * (images - grey)
+        middle = images.mean((1, 2, 3), keepdim=True)
+        return (brightness * (middle + contrast * (images - middle))).clamp(0, 1)
+
+    def _blur(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        n, channels, side = len(images), images.shape[1], images.shape[-1]
+        sigma = (self.blur * side * _Draw(n, generator).share()).clamp(min=0.1).view(-1, 1)
+        radius = max(1, math.ceil(2 * self.blur * side))
+        offsets = torch.arange(-radius, radius + 1)
+        kernel = torch.softmax(-(offsets**2) / (2 * sigma**2), 1).to(images).repeat_interleave(channels, 0)
+        # Each image has a kernel of its own: its channels become groups of one convolution, rows first, then columns.
+        flat = functional.pad(images.reshape(1, n * channels, *images.shape[2:]), [radius] * 4, mode="replicate")
+        flat = functional.conv2d(flat, kernel[:, None, :, None], groups=n * channels)
+        return functional.conv2d(flat, kernel[:, None, None, :], groups=n * channels).view_as(images)
+
+
+class _Draw:
+    """Random numbers for the images of one batch, always drawn on the CPU so that a seed means the same anywhere."""
+
+    def __init__(self, n: int, generator: torch.Generator) -> None:
+        self.n, self.generator = n, generator
+
+    def share(self) -> Tensor:
+        return torch.rand(self.n, generator=self.generator)
+
+    def signed(self) -> Tensor:
+        return 2 * self.share() - 1

@@ -1,0 +1,123 @@
+"""What the shell shows: one JSON object a line for programs, tables and progress bars for people."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+from engine.recognizer import Answer, Hit
+from indexer.build import Report
+from indexer.sources import Failure
+
+out = Console(soft_wrap=True, highlight=False, markup=False)
+err = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON object on one line, and nothing else."""
+    print(json.dumps(value, ensure_ascii=False), flush=True)  # noqa: T201 - standard output is the interface
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print rows under their column names; numbers stand to the right."""
+    rows = [list(row) for row in rows]
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for index, column in enumerate(columns):
+        numeric = bool(rows) and all(isinstance(row[index], int | float) for row in rows)
+        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(f"{cell:.3f}" if isinstance(cell, float) else str(cell) for cell in row))
+    out.print(table)
+
+
+class _Rate(ProgressColumn):
+    """Units a second, over the last few seconds."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text(f"{speed:.1f}/s" if speed else "", style="progress.data.speed")
+
+
+@contextmanager
+def progress_bars(*, show: bool = True) -> Iterator[Callable[[str, int, int], None]]:
+    """Yield ``progress(stage, done, total)``, which draws a bar a stage, with rate and time left, on standard error."""
+    bar = Progress(
+        TextColumn("{task.description:<10}"),
+        BarColumn(bar_width=30),
+        MofNCompleteColumn(),
+        _Rate(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+        console=err,
+        disable=not show,
+    )
+    stages: dict[str, TaskID] = {}
+
+    def advance(stage: str, done: int, total: int, note: str = "") -> None:
+        if stage not in stages:
+            stages[stage] = bar.add_task(stage, total=total, note=note)
+        bar.update(stages[stage], completed=done, total=total, note=note)
+
+    with bar:
+        yield advance
+
+
+def show_failures(failed: Sequence[Failure]) -> None:
+    """Print on standard error what could not be used, and why."""
+    for failure in failed:
+        err.print(f"left out: {failure.path}: {failure.reason}")
+
+
+def show_report(report: Report, *, dry_run: bool) -> None:
+    """Print what indexing did, or would do."""
+    counts = {key: value for key, value in asdict(report).items() if key in _COUNTED and value}
+    changes = ", ".join(f"{value:,} {key}" for key, value in counts.items()) or "nothing to do"
+    out.print(f"{'would be ' if dry_run else ''}{changes}; {len(report.failed):,} left out")
+    if not dry_run:
+        out.print(
+            f"the gallery knows {report.classes:,} classes from {report.images:,} images "
+            f"(revision {report.revision}, {report.seconds:.1f} s)"
+        )
+
+
+_COUNTED = ("added", "changed", "moved", "removed", "unchanged")
+
+
+def answer_as_dict(image: str, answer: Answer) -> dict[str, Any]:
+    """Return an answer as ``recognize --json`` prints it."""
+    matches = [asdict(match) for match in answer.matches]
+    return {"image": image, "name": answer.name, "matches": matches, "metric": answer.metric}
+
+
+def show_answer(image: str, answer: Answer) -> None:
+    """Print the classes an image may show, best first."""
+    out.print(f"{image}: {answer.name or 'the gallery is empty'}")
+    rows = [(m.name, m.score, m.distance, m.probability, m.reference) for m in answer.matches]
+    print_table(("class", "score", "distance", "probability", "nearest reference"), rows)
+
+
+def show_hits(image: str, hits: Sequence[Hit]) -> None:
+    """Print the references most like an image, best first."""
+    out.print(f"{image}:")
+    print_table(("class", "score", "distance", "reference"), [(h.name, h.score, h.distance, h.reference) for h in hits])

@@ -1,0 +1,129 @@
+"""The embedder: an image in, a unit vector out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
+from torchvision.models.resnet import Bottleneck, ResNet
+
+from engine.preprocessing import Preprocessing, to_unit_range
+from indexer.errors import ArgumentError
+from indexer.images import ImageLike, load
+
+
+def resnet101() -> ResNet:
+    """Return torchvision's ResNet-101, untrained: 2048 features, 42.5 M parameters."""
+    return ResNet(Bottleneck, [3, 4, 23, 3], zero_init_residual=True)
+
+
+def resnet101_slim() -> ResNet:
+    """Return a ResNet-101 with bottlenecks a quarter as wide, untrained: 2048 features, 8.8 M parameters."""
+    return ResNet(Bottleneck, [3, 4, 23, 3], width_per_group=16, zero_init_residual=True)
+
+
+BACKBONES: dict[str, Callable[[], ResNet]] = {"resnet101": resnet101, "resnet101-slim": resnet101_slim}
+
+
+class Embedder(nn.Module):
+    """A backbone, its pooled features, an optional linear projection, and length 1.
+
+    Args:
+        backbone: a name in ``BACKBONES``.
+        dim: length of an embedding; the backbone's own number of features if None, else a linear projection learns it.
+        preprocessing: how an image becomes the network's input.
+    """
+
+    def __init__(
+        self, backbone: str = "resnet101", *, dim: int | None = None, preprocessing: Preprocessing | None = None
+    ) -> None:
+        super().__init__()
+        if backbone not in BACKBONES:
+            raise ArgumentError(f"unknown backbone {backbone!r}: choose one of {', '.join(BACKBONES)}")
+        network = BACKBONES[backbone]()
+        features = network.fc.in_features
+        network.fc = nn.Identity()  # type: ignore[assignment]  # the features are wanted, not ImageNet's classes
+        self.backbone_name = backbone
+        self.backbone = network.to(memory_format=torch.channels_last)
+        self.projection = nn.Identity() if dim is None else nn.Linear(features, dim, bias=False)
+        self.dim = dim or features
+        self.preprocessing = preprocessing or Preprocessing()
+        self._fingerprint: str | None = None
+
+    @property
+    def device(self) -> torch.device:
+        """The device that holds the weights."""
+        return next(self.parameters()).device
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of architecture, preprocessing and weights: two embedders with the same one embed alike.
+
+        Computed once: an embedder whose weights change afterwards is for training, not for a gallery.
+        """
+        if self._fingerprint is None:
+            self._fingerprint = self._digest()
+        return self._fingerprint
+
+    def _digest(self) -> str:
+        digest = hashlib.sha256(json.dumps(self.description(), sort_keys=True).encode())
+        for name, tensor in sorted(self.state_dict().items()):
+            if not name.endswith("num_batches_tracked"):  # a count kept while training, without effect on embeddings
+                digest.update(name.encode())
+                digest.update(tensor.detach().float().cpu().numpy().tobytes())
+        return digest.hexdigest()
+
+    def description(self) -> dict[str, Any]:
+        """Return what, beside the weights, makes this embedder: ready for JSON."""
+        projected = None if isinstance(self.projection, nn.Identity) else self.dim
+        return {"backbone": self.backbone_name, "dim": projected, "preprocessing": self.preprocessing.as_dict()}
+
+    @classmethod
+    def from_description(cls, description: dict[str, Any]) -> Embedder:
+        """Return the untrained embedder that ``description`` described."""
+        preprocessing = Preprocessing.from_dict(description["preprocessing"])
+        return cls(description["backbone"], dim=description["dim"], preprocessing=preprocessing)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return unit embeddings ``(n, dim)`` of images ``(n, 3, h, w)`` whose values lie in 0..1."""
+        images = self.preprocessing.normalize(images).contiguous(memory_format=torch.channels_last)
+        features = self.projection(self.backbone(images))
+        return nn.functional.normalize(features.float(), dim=1)
+
+    def prepare(self, image: Image.Image) -> NDArray[np.uint8]:
+        """Return an RGB image as the ``(size, size, 3)`` pixels of the network's input."""
+        return self.preprocessing.pixels(image)
+
+    @torch.inference_mode()
+    def embed_pixels(self, pixels: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        """Return unit vectors ``(n, dim)`` for arrays that ``prepare`` made, in one batch."""
+        if not len(pixels):
+            return np.empty((0, self.dim), np.float32)
+        training = self.training
+        self.eval()
+        try:
+            return self(to_unit_range(np.stack(pixels), self.device)).cpu().numpy()
+        finally:
+            self.train(training)
+
+    def embed(self, images: ImageLike | Sequence[ImageLike], *, batch_size: int = 32) -> NDArray[np.float32]:
+        """Return unit vectors ``(n, dim)`` of one image or a list of them, embedded in batches.
+
+        An image is a path, bytes, a file object, a ``PIL.Image.Image`` or an ``(h, w, 3)`` uint8 array.
+
+        Raises:
+            ImageError: one of them cannot be used.
+        """
+        many = list(images) if isinstance(images, list | tuple) else [images]
+        vectors = [
+            self.embed_pixels([self.prepare(load(image).image) for image in many[start : start + batch_size]])
+            for start in range(0, len(many), batch_size)
+        ]
+        return np.concatenate(vectors) if vectors else np.empty((0, self.dim), np.float32)

@@ -1,0 +1,350 @@
+"""The query layer: where a photo becomes a name."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Self, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.embedder import Embedder
+from engine.runtime import choose_device
+from engine.weights import load_embedder
+from indexer import build
+from indexer.errors import FirstsightError, GalleryMissing, ImageError
+from indexer.gallery import Change, ClassHits, Gallery
+from indexer.images import ImageLike, Loaded, load
+from indexer.sources import find
+
+Metric = Literal["cosine", "euclidean"]
+
+TEMPERATURE = 0.1
+"""Of the softmax behind ``Match.probability``: the one that the bundled weights were trained with."""
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """A class that an image may show.
+
+    Attributes:
+        name: of the class.
+        score: higher is better: the cosine, or the negative Euclidean distance, to the class's prototype.
+        distance: lower is better: 1 - cosine, or the Euclidean distance, to the prototype.
+        probability: share of the class in a softmax over the cosines of the nearest prototypes (100 of them, or
+            ``k``): how it stands against the other classes, if the image shows one of them at all.
+        reference: the class's reference that is most like the image.
+    """
+
+    name: str
+    score: float
+    distance: float
+    probability: float
+    reference: str
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A reference image that is like the query: its class, itself, how alike."""
+
+    name: str
+    reference: str
+    score: float
+    distance: float
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What an image shows: the nearest classes, best first, one match a class.
+
+    Attributes:
+        image: the path of the image, None if it came without one.
+        matches: best first; empty only if the gallery is.
+        metric: "cosine" or "euclidean".
+    """
+
+    image: str | None
+    matches: list[Match]
+    metric: str
+
+    @property
+    def name(self) -> str | None:
+        """The nearest class; None if the gallery holds none."""
+        return self.matches[0].name if self.matches else None
+
+
+class Recognizer:
+    """A gallery and the embedder that made it. Use it as a context manager, or ``close`` it."""
+
+    def __init__(self, gallery: Gallery, embedder: Embedder) -> None:
+        gallery.require(embedder.fingerprint)
+        self.gallery = gallery
+        self.embedder = embedder
+
+    @classmethod
+    def create(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        weights: str | os.PathLike[str] | Embedder = "imagenet",
+        device: str | None = None,
+    ) -> Self:
+        """Return a recognizer with a new, empty gallery at ``path``.
+
+        Args:
+            path: the folder to make.
+            weights: "imagenet", "bundled", a file that ``train`` wrote, or an embedder.
+            device: "cpu", "cuda", "mps"; the best there is if None.
+
+        Raises:
+            GalleryExists, WeightsError: and nothing is made.
+        """
+        embedder = _embedder(weights, device)
+        description = {"weights": _weights_name(weights)}
+        return cls(
+            Gallery.create(path, dim=embedder.dim, fingerprint=embedder.fingerprint, embedder=description), embedder
+        )
+
+    @classmethod
+    def open(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        weights: str | os.PathLike[str] | Embedder | None = None,
+        device: str | None = None,
+    ) -> Self:
+        """Return a recognizer for the gallery at ``path``.
+
+        Args:
+            path: of a gallery.
+            weights: where the gallery's embedder is now, if it is not where it was when the gallery was made.
+            device: "cpu", "cuda", "mps"; the best there is if None.
+
+        Raises:
+            GalleryMissing, GalleryNewer, GalleryDamaged, WeightsError, EmbedderMismatch.
+        """
+        gallery = Gallery.open(path)
+        try:
+            return cls(gallery, _embedder(weights or gallery.embedder["weights"], device))
+        except BaseException:
+            gallery.close()
+            raise
+
+    def close(self) -> None:
+        """Close the gallery."""
+        self.gallery.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # -- images in ---------------------------------------------------------------------------------------------
+
+    def index(self, folder: str | os.PathLike[str], **how: Any) -> build.Report:
+        """Make the gallery hold what ``folder`` holds, a class per sub-folder; return what changed.
+
+        Takes the arguments of ``indexer.build.index``. Interrupted or killed, it goes on where it was when called
+        again. Nothing that is known already is embedded again.
+        """
+        return build.index(self.gallery, folder, _BulkModel(self.embedder), **how)
+
+    def learn(self, name: str, images: ImageLike | Sequence[ImageLike]) -> Change:
+        """Add one image, or a list of them, to the references of class ``name``; the class need not exist.
+
+        Raises:
+            ImageError: one of them cannot be used; then none is added.
+            ClassExists: the gallery has a class whose name differs only by case.
+        """
+        loaded = [load(image) for image in _listed(images)]
+        vectors = self.embedder.embed([one.image for one in loaded])
+        return self.gallery.add(
+            name, [(one.hash, _absolute(one), vector) for one, vector in zip(loaded, vectors, strict=True)]
+        )
+
+    def forget(self, name: str) -> Change:
+        """Remove the class ``name`` and all its references."""
+        return self.gallery.remove(name)
+
+    def rename(self, old: str, new: str) -> Change:
+        """Give the class ``old`` the name ``new``."""
+        return self.gallery.rename(old, new)
+
+    # -- names out ---------------------------------------------------------------------------------------------
+
+    @overload
+    def recognize(self, images: list[Any], *, k: int = ..., metric: Metric = ...) -> list[Answer]: ...
+    @overload
+    def recognize(self, images: ImageLike, *, k: int = ..., metric: Metric = ...) -> Answer: ...
+    def recognize(
+        self, images: ImageLike | list[Any], *, k: int = 5, metric: Metric = "cosine"
+    ) -> Answer | list[Answer]:
+        """Return what an image shows, or a list of answers for a list of images.
+
+        Args:
+            images: paths, bytes, file objects, PIL images or ``(h, w, 3)`` uint8 arrays.
+            k: how many classes an answer names at most.
+            metric: "cosine" or "euclidean"; on unit vectors both order alike, the numbers differ.
+
+        Raises:
+            ImageError: one of them cannot be used (``recognize_each`` goes on instead).
+            ArgumentError: k below 1, or an unknown metric.
+        """
+        return _as_asked(images, self.recognize_each(_listed(images), k=k, metric=metric))
+
+    def recognize_each(
+        self, images: Sequence[ImageLike], *, k: int = 5, metric: Metric = "cosine"
+    ) -> list[Answer | ImageError]:
+        """Return for each image its answer, or the error that says why there is none."""
+        return self._each(
+            images,
+            lambda vectors: self.gallery.search_classes(vectors, k=k, metric=metric),
+            lambda path, hits: Answer(path, _matches(hits), metric),
+        )
+
+    @overload
+    def search(self, images: list[Any], *, k: int = ...) -> list[list[Hit]]: ...
+    @overload
+    def search(self, images: ImageLike, *, k: int = ...) -> list[Hit]: ...
+    def search(self, images: ImageLike | list[Any], *, k: int = 10) -> list[Hit] | list[list[Hit]]:
+        """Return the ``k`` reference images most like an image, best first, or a list of such lists."""
+        return _as_asked(images, self.search_each(_listed(images), k=k))
+
+    def search_each(self, images: Sequence[ImageLike], *, k: int = 10) -> list[list[Hit] | ImageError]:
+        """Return for each image its nearest references, or the error that says why there are none."""
+        return self._each(
+            images,
+            lambda vectors: self.gallery.search_references(vectors, k=k),
+            lambda path, hits: [Hit(hit.name, hit.reference, hit.score, hit.distance) for hit in hits],
+        )
+
+    def _each(
+        self,
+        images: Sequence[ImageLike],
+        look_up: Callable[[NDArray[np.float32]], Sequence[Any]],
+        answer: Callable[[str | None, Any], Any],
+    ) -> list[Any]:
+        """Embed in batches, look up at once; an image that cannot be used gives its error in its place."""
+        outcomes: list[Any] = []
+        for start in range(0, len(images), 32):
+            prepared, paths = [], []
+            for image in images[start : start + 32]:
+                try:
+                    loaded = load(image)
+                except ImageError as error:
+                    outcomes.append(error)
+                    continue
+                outcomes.append(None)
+                paths.append(loaded.path)
+                prepared.append(self.embedder.prepare(loaded.image))
+            found = iter(zip(paths, look_up(self.embedder.embed_pixels(prepared)), strict=True))
+            outcomes[start:] = [answer(*next(found)) if one is None else one for one in outcomes[start:]]
+        return outcomes
+
+
+@dataclass(frozen=True, slots=True)
+class _BulkModel:
+    """The embedder as ``indexer.build`` wants it: pixels are prepared in its threads, embedded in its batches."""
+
+    embedder: Embedder
+
+    @property
+    def dim(self) -> int:
+        return self.embedder.dim
+
+    @property
+    def fingerprint(self) -> str:
+        return self.embedder.fingerprint
+
+    def prepare(self, image: Any) -> NDArray[np.uint8]:
+        return self.embedder.prepare(image)
+
+    def embed(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        return self.embedder.embed_pixels(images)
+
+
+def _matches(hits: ClassHits) -> list[Match]:
+    if not hits.hits:
+        return []
+    logits = (hits.scores - hits.scores.max()) / TEMPERATURE
+    shares = np.exp(logits) / np.exp(logits).sum()
+    return [
+        Match(hit.name, hit.score, hit.distance, float(share), hit.reference)
+        for hit, share in zip(hits.hits, shares, strict=False)
+    ]
+
+
+def _embedder(weights: str | os.PathLike[str] | Embedder, device: str | None) -> Embedder:
+    return weights if isinstance(weights, Embedder) else load_embedder(weights, device=choose_device(device))
+
+
+def _weights_name(weights: str | os.PathLike[str] | Embedder) -> str:
+    """What the gallery writes down, to find the weights again: a path is kept whole."""
+    if isinstance(weights, Embedder):
+        return "given"
+    return str(weights) if weights in ("imagenet", "bundled") else str(Path(weights).absolute())
+
+
+def _listed(images: Any) -> list[Any]:
+    return list(images) if isinstance(images, list | tuple) else [images]
+
+
+def _as_asked(images: Any, outcomes: list[Any]) -> Any:
+    """One answer for one image, a list for a list; the first error, if there is one, is raised."""
+    for outcome in outcomes:
+        if isinstance(outcome, ImageError):
+            raise outcome
+    return outcomes if isinstance(images, list | tuple) else outcomes[0]
+
+
+def _absolute(loaded: Loaded) -> str | None:
+    return None if loaded.path is None else str(Path(loaded.path).absolute())
+
+
+def index_folder(
+    folder: str | os.PathLike[str],
+    gallery: str | os.PathLike[str],
+    *,
+    weights: str | os.PathLike[str] | None = None,
+    device: str | None = None,
+    class_depth: int = 1,
+    dry_run: bool = False,
+    **how: Any,
+) -> build.Report:
+    """Index ``folder`` into the gallery at ``gallery``, which is made if there is none; return what changed.
+
+    A gallery is made with ``weights``, or those that ``Recognizer.create`` takes; an existing one keeps its own.
+    A folder that cannot be indexed leaves no gallery behind, nor does a dry run.
+    """
+    find(folder, class_depth=class_depth)  # a wrong folder is told before weights are fetched and a gallery is made
+    how |= {"class_depth": class_depth, "dry_run": dry_run}
+    try:
+        opened = Recognizer.open(gallery, weights=weights, device=device)
+    except GalleryMissing:
+        return _index_into_new(folder, Path(gallery), weights, device, how)
+    with opened:
+        return opened.index(folder, **how)
+
+
+def _index_into_new(
+    folder: str | os.PathLike[str],
+    gallery: Path,
+    weights: str | os.PathLike[str] | None,
+    device: str | None,
+    how: dict[str, Any],
+) -> build.Report:
+    chosen = {} if weights is None else {"weights": weights}
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / "dry.gallery" if how["dry_run"] else gallery
+        try:
+            with Recognizer.create(path, device=device, **chosen) as fresh:
+                return fresh.index(folder, **how)
+        except FirstsightError:
+            shutil.rmtree(path, ignore_errors=True)
+            raise

@@ -1,0 +1,109 @@
+"""Where an embedder's weights come from and how they are kept: safetensors files, never a pickle."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from torchvision.models import ResNet101_Weights
+
+from engine.embedder import Embedder
+from indexer.errors import WeightsError
+
+BUNDLED = Path(__file__).with_name("bundled.safetensors")
+FORMAT = 1
+# The first set of torchvision's weights: its features are better neighbours than those of the second one, whose
+# recipe (label smoothing, mix-up) gives more accurate classifiers (Kornblith et al. 2021, arXiv:2010.16402).
+IMAGENET = ResNet101_Weights.IMAGENET1K_V1
+
+
+def load_embedder(weights: str | os.PathLike[str] = "imagenet", *, device: torch.device | None = None) -> Embedder:
+    """Return the embedder with these weights, ready to embed.
+
+    Args:
+        weights: "imagenet" (torchvision's ResNet-101, downloaded once), "bundled" (the small checkpoint that comes
+            with this package) or the path of a file that ``train`` wrote.
+        device: where it shall run; the CPU if None.
+
+    Raises:
+        WeightsError: they cannot be had, or are not an embedder's.
+    """
+    embedder = _imagenet() if weights == "imagenet" else _from_file(weights)
+    return embedder.to(device or torch.device("cpu")).eval().requires_grad_(False)
+
+
+def _imagenet() -> Embedder:
+    embedder = Embedder("resnet101")
+    try:
+        state = torch.hub.load_state_dict_from_url(
+            IMAGENET.url, progress=True, check_hash=True, map_location="cpu", weights_only=True
+        )
+    except (OSError, RuntimeError) as error:
+        raise WeightsError(
+            f"the imagenet weights cannot be downloaded ({error}): without a network use the weights 'bundled' "
+            "that come with this package, or a FILE that `firstsight train` wrote"
+        ) from error
+    embedder.backbone.load_state_dict({k: v for k, v in state.items() if not k.startswith("fc.")})
+    return embedder
+
+
+def _from_file(weights: str | os.PathLike[str]) -> Embedder:
+    path = BUNDLED if weights == "bundled" else Path(weights)
+    if not path.is_file():
+        raise WeightsError(f"no weights {os.fspath(weights)!r}: choose 'imagenet', 'bundled' or a file that exists")
+    card, state = read_checkpoint(path)
+    try:
+        embedder = Embedder.from_description(card["embedder"])
+        embedder.load_state_dict(_without_prefix(state, "embedder."))
+    except (KeyError, TypeError, RuntimeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise WeightsError(f"{path}: the weights do not fit the embedder that they describe ({reason})") from error
+    return embedder
+
+
+def save_checkpoint(path: Path, embedder: Embedder, recipe: torch.nn.Module, card: Mapping[str, Any]) -> None:
+    """Write embedder, recipe and a card that tells of them to ``path``, in float16: whole, or not at all."""
+    tensors = {f"embedder.{name}": tensor for name, tensor in embedder.state_dict().items()}
+    tensors |= {f"recipe.{name}": tensor for name, tensor in recipe.state_dict().items()}
+    tensors = {name: _compact(tensor) for name, tensor in tensors.items()}
+    metadata = {"firstsight": json.dumps({"format": FORMAT, "embedder": embedder.description(), **card})}
+    with tempfile.TemporaryDirectory(dir=path.absolute().parent, prefix=".saving-") as folder:
+        fresh = Path(folder) / path.name
+        save_file(tensors, fresh, metadata=metadata)
+        fresh.replace(path)
+
+
+def _compact(tensor: Tensor) -> Tensor:
+    tensor = tensor.detach().cpu().contiguous()
+    return tensor.half() if tensor.is_floating_point() else tensor
+
+
+def read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Return a checkpoint's card and its tensors, float32 again.
+
+    Raises:
+        WeightsError: the file is no checkpoint of this program, is damaged, or is of a newer version.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            card = json.loads((file.metadata() or {}).get("firstsight", "null"))
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dictionary
+    except (SafetensorError, OSError, ValueError) as error:
+        raise WeightsError(f"{path}: not a safetensors file, or damaged ({error})") from error
+    if not isinstance(card, dict) or "embedder" not in card:
+        raise WeightsError(f"{path}: not a checkpoint that `firstsight train` wrote")
+    if card.get("format") != FORMAT:
+        raise WeightsError(f"{path}: checkpoint format {card.get('format')}, this version reads {FORMAT}: upgrade it")
+    return card, {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
+
+
+def _without_prefix(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}

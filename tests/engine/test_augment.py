@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from engine.augment import Augment
+from indexer.errors import ArgumentError
+
+OFF = Augment(rotation=0, translation=0, scale=0, shear=0, flip=False, colour=0, blur=0)
+
+
+def images(n=6, side=24):
+    return torch.rand(n, 3, side, side, generator=torch.Generator().manual_seed(1))
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def test_everything_switched_off_changes_nothing():
+    torch.testing.assert_close(OFF(images(), seeded()), images(), atol=1e-5, rtol=0)
+
+
+def test_only_flipping_gives_the_image_or_its_mirror_image():
+    views = Augment(0, 0, 0, 0, flip=True, colour=0)(images(20), seeded())
+
+    mirrored = [torch.allclose(view, image.flip(2), atol=1e-4) for view, image in zip(views, images(20), strict=True)]
+    same = [torch.allclose(view, image, atol=1e-4) for view, image in zip(views, images(20), strict=True)]
+
+    assert all(a != b for a, b in zip(mirrored, same, strict=True))
+    assert 3 < sum(mirrored) < 17
+
+
+def test_the_same_seed_gives_the_same_views_and_another_seed_others():
+    augment = Augment(15, 0.1, 0.2, 10, True, 0.3, 0.05)
+
+    assert torch.equal(augment(images(), seeded(3)), augment(images(), seeded(3)))
+    assert not torch.equal(augment(images(), seeded(3)), augment(images(), seeded(4)))
+
+
+def test_the_images_given_stay_as_they_are():
+    given = images()
+
+    Augment(15, 0.1, 0.2, 10, True, 0.3, 0.05)(given, seeded())
+
+    assert torch.equal(given, images())
+
+
+def test_views_stay_in_range():
+    views = Augment(30, 0.2, 0.5, 20, True, 0.9, 0.1)(images(40), seeded())
+
+    assert views.min() >= 0
+    assert views.max() <= 1
+
+
+def test_translation_moves_the_content_by_at_most_the_share_it_is_given():
+    dot = torch.zeros(200, 3, 41, 41)
+    dot[:, :, 20, 20] = 1
+
+    views = Augment(0, 0.1, 0, 0, flip=False, colour=0)(dot, seeded())
+
+    place = views[:, 0].flatten(1).argmax(1)
+    shift = torch.stack([place // 41 - 20, place % 41 - 20], 1).abs()
+    assert 3 <= shift.max() <= 5  # a tenth of 41 pixels, and half a pixel of sampling
+
+
+def test_rotation_keeps_distances_from_the_centre():
+    dot = torch.zeros(100, 3, 41, 41)
+    dot[:, :, 20, 32] = 1
+
+    views = Augment(90, 0, 0, 0, flip=False, colour=0)(dot, seeded())
+
+    place = views[:, 0].flatten(1).argmax(1)
+    radius = torch.stack([place // 41 - 20, place % 41 - 20], 1).float().norm(dim=1)
+    assert (radius - 12).abs().max() < 1
+    assert (place // 41).max() - (place // 41).min() > 10
+
+
+def test_blur_keeps_the_mean_and_lowers_the_contrast_of_each_image_by_itself():
+    views = Augment(0, 0, 0, 0, flip=False, colour=0, blur=0.1)(images(30), seeded())
+
+    inner = (slice(None), slice(None), slice(6, -6), slice(6, -6))
+    spread = views[inner].std((1, 2, 3)) / images(30)[inner].std((1, 2, 3))
+    assert torch.all(spread <= 1)
+    assert spread.max() - spread.min() > 0.3
+    assert (views.mean() - images(30).mean()).abs() < 0.01
+
+
+def test_a_flat_image_is_not_changed_by_contrast_but_by_brightness():
+    flat = torch.full((10, 3, 8, 8), 0.5)
+
+    views = Augment(0, 0, 0, 0, flip=False, colour=0.4)(flat, seeded())
+
+    assert views.std((1, 2, 3)).max() < 1e-5
+    assert views.mean((1, 2, 3)).std() > 0.05
+
+
+@pytest.mark.parametrize("wrong", [{"rotation": -1}, {"blur": -0.1}, {"scale": 1.0}, {"colour": 2.0}])
+def test_a_senseless_strength_is_refused_when_it_is_given(wrong):
+    with pytest.raises(ArgumentError):
+        Augment(**wrong)

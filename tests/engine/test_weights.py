@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from engine import weights as weights_module
+from engine.embedder import Embedder
+from engine.preprocessing import Preprocessing
+from engine.weights import BUNDLED, load_embedder, read_checkpoint, save_checkpoint
+from indexer.errors import WeightsError
+
+IMAGE = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+
+
+def test_a_checkpoint_gives_back_the_embedder_to_half_precision(embedder, weights):
+    again = load_embedder(weights)
+
+    np.testing.assert_allclose(again.embed(IMAGE), embedder.embed(IMAGE), atol=2e-3)
+    assert again.preprocessing == embedder.preprocessing
+
+
+def test_loading_twice_gives_the_same_fingerprint(weights):
+    assert load_embedder(weights).fingerprint == load_embedder(str(weights)).fingerprint
+
+
+def test_the_card_and_the_recipe_travel_with_the_weights(embedder, tmp_path):
+    recipe = torch.nn.Linear(3, 1)
+    save_checkpoint(tmp_path / "a.safetensors", embedder, recipe, {"recipe": "x", "training": {"seed": 7}})
+
+    card, state = read_checkpoint(tmp_path / "a.safetensors")
+
+    assert card["training"] == {"seed": 7}
+    torch.testing.assert_close(state["recipe.weight"], recipe.weight.detach(), atol=1e-3, rtol=1e-3)
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_the_old_one(embedder, weights, monkeypatch):
+    before = weights.read_bytes()
+
+    def full_disk(tensors, path, metadata):
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(weights_module, "save_file", full_disk)
+    with pytest.raises(OSError, match="No space"):
+        save_checkpoint(weights, embedder, torch.nn.Module(), {})
+
+    assert weights.read_bytes() == before
+    assert [path.name for path in weights.parent.iterdir()] == [weights.name]
+
+
+@pytest.mark.parametrize("content", [b"", b"not safetensors", b"\x80\x04\x95 a pickle", b"\xff" * 100])
+def test_a_file_that_is_no_checkpoint_is_refused_in_one_line(tmp_path, content):
+    (tmp_path / "w.safetensors").write_bytes(content)
+
+    with pytest.raises(WeightsError) as refused:
+        load_embedder(tmp_path / "w.safetensors")
+
+    assert "\n" not in str(refused.value)
+    assert "w.safetensors" in str(refused.value)
+
+
+def test_a_safetensors_file_of_something_else_is_refused(tmp_path):
+    save_file({"a": torch.zeros(2)}, tmp_path / "w.safetensors")
+
+    with pytest.raises(WeightsError, match="not a checkpoint that `firstsight train` wrote"):
+        load_embedder(tmp_path / "w.safetensors")
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda card: card["embedder"].update(backbone="vgg"),
+        lambda card: card["embedder"].update(backbone="resnet101-slim"),
+        lambda card: card["embedder"].update(dim=7),
+        lambda card: card["embedder"].pop("preprocessing"),
+        lambda card: card.update(format=99),
+    ],
+)
+def test_weights_that_do_not_fit_their_description_are_refused(weights, spoil):
+    card, state = read_checkpoint(weights)
+    spoil(card)
+    save_file(state, weights, metadata={"firstsight": json.dumps(card)})
+
+    with pytest.raises(WeightsError) as refused:
+        load_embedder(weights)
+
+    assert "\n" not in str(refused.value)
+
+
+def test_missing_weights_are_refused_with_the_choices():
+    with pytest.raises(WeightsError, match=r"'imagenet', 'bundled' or a file"):
+        load_embedder("nowhere.safetensors")
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def server(tmp_path):
+    """A stand-in for the host of torchvision's weights."""
+    folder = tmp_path / "host"
+    folder.mkdir()
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=folder)) as http:
+        threading.Thread(target=http.serve_forever, daemon=True).start()
+        yield SimpleNamespace(folder=folder, url=f"http://127.0.0.1:{http.server_port}")
+        http.shutdown()
+
+
+@pytest.fixture
+def small_imagenet(server, tmp_path, monkeypatch):
+    """Weights that torchvision could have published, of the tiny network; and an empty cache to download to."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(weights_module, "Embedder", lambda _: Embedder("tiny", preprocessing=Preprocessing.whole(32)))
+    torch.manual_seed(5)
+    state = Embedder("tiny").backbone.state_dict() | {"fc.weight": torch.zeros(10, 216), "fc.bias": torch.zeros(10)}
+    torch.save(state, server.folder / "draft.pth")
+    digest = hashlib.sha256((server.folder / "draft.pth").read_bytes()).hexdigest()[:8]
+    name = f"resnet101-{digest}.pth"
+    (server.folder / "draft.pth").rename(server.folder / name)
+    monkeypatch.setattr(weights_module, "IMAGENET", SimpleNamespace(url=f"{server.url}/{name}"))
+    return SimpleNamespace(state=state, file=server.folder / name)
+
+
+def test_imagenet_weights_are_downloaded_once_and_then_cached(small_imagenet):
+    first = load_embedder("imagenet")
+    small_imagenet.file.unlink()
+    second = load_embedder("imagenet")
+
+    assert torch.equal(first.backbone.convolution.weight, small_imagenet.state["convolution.weight"])
+    assert first.fingerprint == second.fingerprint
+
+
+def test_a_download_whose_content_is_not_what_its_name_promises_is_refused(small_imagenet):
+    small_imagenet.file.write_bytes(b"something else")
+
+    with pytest.raises(WeightsError, match="bundled"):
+        load_embedder("imagenet")
+
+
+def test_without_a_network_the_error_names_the_other_two_choices(small_imagenet, monkeypatch):
+    monkeypatch.setattr(weights_module, "IMAGENET", SimpleNamespace(url="http://127.0.0.1:9/resnet101-00000000.pth"))
+
+    with pytest.raises(WeightsError, match=r"bundled.*FILE") as refused:
+        load_embedder("imagenet")
+
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.skipif(not BUNDLED.exists(), reason="the package was built without its weights")
+def test_the_bundled_weights_are_small_and_embed_alike_twice():
+    embedder = load_embedder("bundled")
+
+    assert BUNDLED.stat().st_size < 20e6
+    assert embedder.dim == 2048
+    np.testing.assert_array_equal(embedder.embed(IMAGE), load_embedder("bundled").embed(IMAGE))
