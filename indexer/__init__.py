@@ -1,1 +1,73 @@
 """Vectors in, neighbours out."""
+
+from indexer.build import Plan, Report, index, plan
+from indexer.catalog import Revision
+from indexer.changes import Changes, File
+from indexer.errors import (
+    ArgumentError,
+    ClassExists,
+    ClassMissing,
+    EmbedderMismatch,
+    FirstsightError,
+    GalleryBusy,
+    GalleryDamaged,
+    GalleryError,
+    GalleryExists,
+    GalleryMissing,
+    GalleryNewer,
+    ImageError,
+    SourceError,
+    WeightsError,
+)
+from indexer.gallery import Gallery, Reference
+from indexer.history import Change, Coming
+from indexer.images import MAX_PIXELS, ImageLike, Loaded, load
+from indexer.pipeline import Job, Model, Progress
+from indexer.search import ClassHit, ClassHits, ReferenceHit
+from indexer.sources import Failure, Found, Listing, find
+from indexer.vectors import METRICS, prototype, unit
+
+__all__ = [
+    "MAX_PIXELS",
+    "METRICS",
+    "ArgumentError",
+    "Change",
+    "Changes",
+    "ClassExists",
+    "ClassHit",
+    "ClassHits",
+    "ClassMissing",
+    "Coming",
+    "EmbedderMismatch",
+    "Failure",
+    "File",
+    "FirstsightError",
+    "Found",
+    "Gallery",
+    "GalleryBusy",
+    "GalleryDamaged",
+    "GalleryError",
+    "GalleryExists",
+    "GalleryMissing",
+    "GalleryNewer",
+    "ImageError",
+    "ImageLike",
+    "Job",
+    "Listing",
+    "Loaded",
+    "Model",
+    "Plan",
+    "Progress",
+    "Reference",
+    "ReferenceHit",
+    "Report",
+    "Revision",
+    "SourceError",
+    "WeightsError",
+    "find",
+    "index",
+    "load",
+    "plan",
+    "prototype",
+    "unit",
+]

@@ -1,0 +1,72 @@
+"""An exact index over vectors with ids: FAISS, flat, inner product."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from indexer.vectors import Vectors
+
+Ids = NDArray[np.int64]
+
+
+class FaissIndex:
+    """Unit vectors by id. Exact: the scores are the cosines with every vector in it."""
+
+    def __init__(self, dim: int, *, flat: Any = None, ids: Ids | None = None) -> None:
+        self.dim = dim
+        self.flat = faiss.IndexFlatIP(dim) if flat is None else flat
+        self.ids: Ids = np.empty(0, np.int64) if ids is None else ids  # in the order of the rows
+        self._order: Ids | None = None  # the rows by ascending id; made when first asked for
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def add(self, ids: Iterable[int], vectors: Vectors) -> None:
+        """Add vectors ``(n, dim)`` under new ids."""
+        self.flat.add(np.ascontiguousarray(vectors, np.float32))
+        self.ids = np.concatenate([self.ids, _as_ids(ids)])
+        self._order = None
+
+    def remove(self, ids: Iterable[int]) -> None:
+        """Remove the vectors of these ids; ids that are not here are passed over."""
+        rows = np.flatnonzero(np.isin(self.ids, _as_ids(ids)))
+        if len(rows):
+            self.flat.remove_ids(faiss.IDSelectorBatch(rows))
+            self.ids = np.delete(self.ids, rows)
+            self._order = None
+
+    def search(self, queries: Vectors, k: int) -> tuple[Vectors, Ids]:
+        """Return the scores and ids, ``(n, min(k, len))`` each, of the nearest vectors, best first."""
+        k = min(k, len(self))
+        if not k or not len(queries):
+            return np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
+        scores, rows = self.flat.search(queries, k)
+        return scores, self.ids[rows]
+
+    def vectors(self, ids: Iterable[int]) -> Vectors:
+        """Return copies, ``(n, dim)``, of the vectors of these ids, in this order."""
+        return self._view()[self._rows(_as_ids(ids))]
+
+    def _view(self) -> Vectors:
+        # FAISS moves its memory when it grows or shrinks: the array is made anew for each use and never kept.
+        if not len(self):
+            return np.empty((0, self.dim), np.float32)
+        return faiss.rev_swig_ptr(self.flat.get_xb(), len(self) * self.dim).reshape(-1, self.dim)
+
+    def _rows(self, ids: Ids) -> Ids:
+        if self._order is None:
+            self._order = np.argsort(self.ids, kind="stable")
+        places = np.searchsorted(self.ids, ids, sorter=self._order)
+        rows = self._order[np.minimum(places, len(self) - 1)] if len(self) else places
+        if len(ids) and (not len(self) or not np.array_equal(self.ids[rows], ids)):
+            raise KeyError("an id that is not in the index")
+        return rows
+
+
+def _as_ids(ids: Iterable[int]) -> Ids:
+    return np.asarray(ids if isinstance(ids, np.ndarray) else list(ids), dtype=np.int64)

@@ -1,0 +1,60 @@
+"""The folder of a gallery: what lies where, and how one comes into being whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from indexer.errors import GalleryError, GalleryExists, GalleryMissing
+
+CATALOG = "catalog.sqlite"
+REFERENCES = "references.faiss"
+PROTOTYPES = "prototypes.faiss"
+LOCK = "writer.lock"
+
+
+def make(path: str | os.PathLike[str], fill: Callable[[Path], None]) -> None:
+    """Make the folder under another name, let ``fill`` write into it, and rename it.
+
+    Raises:
+        GalleryExists: there is something at ``path`` that is not an empty folder.
+        GalleryError: it cannot be made there.
+    """
+    target = Path(path).absolute()
+    scratch = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        if target.is_symlink() or (target.exists() and not (target.is_dir() and not any(target.iterdir()))):
+            raise GalleryExists(f"{path}: exists already; open it, or choose another place")
+        scratch.mkdir(parents=True)
+        fill(scratch)
+        with suppress(FileNotFoundError):
+            target.rmdir()
+        scratch.rename(target)
+        sync(target.parent)
+    except OSError as error:
+        raise GalleryError(f"{path}: cannot be made ({error.strerror}); choose another place") from error
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def find(path: str | os.PathLike[str]) -> Path:
+    """Return the absolute path of the gallery at ``path``; GalleryMissing if there is none."""
+    target = Path(path).absolute()
+    if not (target / CATALOG).is_file():
+        found = "is not a gallery" if os.path.lexists(target) else "there is no gallery here"
+        raise GalleryMissing(f"{path}: {found}; index a folder into a new one, or check the path")
+    return target
+
+
+def sync(folder: Path) -> None:
+    """Make renames in ``folder`` survive a power cut, where the system can."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

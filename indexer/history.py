@@ -1,0 +1,200 @@
+"""Changes to the catalog: each makes one revision, inside the transaction it is given."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from sqlalchemy import Table, exists, func, insert, literal, select, update
+from sqlalchemy.engine import Connection
+
+from indexer.catalog import Reader, Revision, chunks, packed
+from indexer.errors import ClassExists, GalleryError
+from indexer.names import fold, refuse_twins, twins
+from indexer.schema import classes, images, names, references, revisions
+from indexer.vectors import Vectors
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a change did.
+
+    Attributes:
+        action: "learn", "forget", "rename", "undo" or "index".
+        summary: the change in words, as the log has it.
+        revision: the newest revision now; no new one if nothing changed.
+        added: references that came.
+        removed: references that went.
+    """
+
+    action: str
+    summary: str
+    revision: int
+    added: int = 0
+    removed: int = 0
+
+
+class Coming(NamedTuple):
+    """A reference to be: its class, its content (whose embedding the catalog holds), and where it is."""
+
+    name: str
+    hash: str
+    root: str | None
+    path: str | None
+
+
+def stage(reader: Reader, hashes: Sequence[str], vectors: Vectors) -> None:
+    """Write down embeddings ``(n, dim)`` by content; what is known already stays as it is."""
+    known = reader.known(hashes)
+    fresh = {hash: vector for hash, vector in zip(hashes, vectors, strict=True) if hash not in known}
+    if fresh:
+        rows = [{"hash": hash, "vector": packed(vector)} for hash, vector in fresh.items()]
+        reader.connection.execute(insert(images), rows)
+
+
+def revise(
+    reader: Reader, action: str, summary: str, *, leave: Collection[int] = (), come: Sequence[Coming] = ()
+) -> Change:
+    """Let references go (by id) and come, in one revision; in none if there is nothing to do.
+
+    Classes begin with their first reference and end with their last.
+
+    Raises:
+        ClassExists: a new class's name differs from another one's only by case.
+    """
+    if not leave and not come:
+        return nothing(reader, action, summary)
+    connection = reader.connection
+    revision = _new_revision(reader, action, summary)
+    for chunk in chunks(leave):
+        going = update(references).where(references.c.id.in_(chunk), references.c.went.is_(None))
+        connection.execute(going.values(went=revision))
+    wanted = list(dict.fromkeys(one.name for one in come))
+    owners = _class_ids(connection, wanted)
+    _end_classes(connection, revision, keep=set(owners.values()))
+    owners |= _begin_classes(connection, revision, [name for name in wanted if name not in owners])
+    for coming in chunks(come):
+        _insert_references(connection, revision, coming, owners)
+    return Change(action, summary, revision, added=len(come), removed=len(leave))
+
+
+def nothing(reader: Reader, action: str, summary: str) -> Change:
+    """Return the change that changes nothing, and makes no revision."""
+    return Change(action, summary, reader.newest().revision)
+
+
+def counted(number: int, what: str) -> str:
+    """Return "1 reference", "2 references"."""
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
+
+
+def rename(reader: Reader, class_id: int, new: str, summary: str) -> Change:
+    """Give a class another name."""
+    connection = reader.connection
+    _check_free(connection, [new], but=class_id)
+    revision = _new_revision(reader, "rename", summary)
+    _end_names(connection, revision, [class_id])
+    connection.execute(insert(names).values(class_id=class_id, name=new, folded=fold(new), came=revision))
+    return Change("rename", summary, revision)
+
+
+def undo(reader: Reader) -> Change:
+    """Reverse the newest revision by a new one. Undone again, the change is back."""
+    log = reader.log()
+    if not log:
+        raise GalleryError("there is nothing to undo: the gallery has no revisions")
+    last = log[0]
+    summary = _undone(last)
+    revision = _new_revision(reader, "undo", summary)
+    added, removed = _reverse(reader.connection, references, last.id, revision)
+    _reverse(reader.connection, names, last.id, revision)
+    return Change("undo", summary, revision, added=added, removed=removed)
+
+
+def _undone(last: Revision) -> str:
+    """Name the change itself, however often it was undone and redone."""
+    if last.action != "undo":
+        return f"undo revision {last.id}: {last.summary}"
+    word, change = last.summary.split(" ", 1)
+    return f"{'redo' if word == 'undo' else 'undo'} {change}"
+
+
+def _new_revision(reader: Reader, action: str, summary: str) -> int:
+    revision = reader.newest().revision + 1
+    made_at = datetime.now(UTC).isoformat(timespec="seconds")
+    row = {"id": revision, "mark": secrets.token_hex(16), "action": action, "summary": summary, "made_at": made_at}
+    reader.connection.execute(insert(revisions).values(**row))
+    return revision
+
+
+def _reverse(connection: Connection, table: Table, undone: int, revision: int) -> tuple[int, int]:
+    """What came in ``undone`` goes; what went in it comes again, as rows of its own. Return how many came and went."""
+    going = connection.execute(
+        update(table).where(table.c.came == undone, table.c.went.is_(None)).values(went=revision)
+    )
+    kept = [column.name for column in table.columns if column.name not in ("id", "came", "went")]
+    again = select(*(table.c[name] for name in kept), literal(revision)).where(table.c.went == undone)
+    coming = connection.execute(insert(table).from_select([*kept, "came"], again.order_by(table.c.id)))
+    return coming.rowcount, going.rowcount
+
+
+def _class_ids(connection: Connection, wanted: Iterable[str]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for chunk in chunks(wanted):
+        live = select(names.c.name, names.c.class_id).where(names.c.went.is_(None), names.c.name.in_(chunk))
+        found.update((name, class_id) for name, class_id in connection.execute(live))
+    return found
+
+
+def _end_classes(connection: Connection, revision: int, *, keep: Collection[int]) -> None:
+    other = references.alias()
+    living = exists().where(other.c.class_id == references.c.class_id, other.c.went.is_(None))
+    left = select(references.c.class_id).where(references.c.went == revision, ~living).distinct()
+    _end_names(connection, revision, [id for id in connection.scalars(left) if id not in keep])
+
+
+def _end_names(connection: Connection, revision: int, class_ids: Iterable[int]) -> None:
+    for chunk in chunks(class_ids):
+        ending = update(names).where(names.c.class_id.in_(chunk), names.c.went.is_(None))
+        connection.execute(ending.values(went=revision))
+
+
+def _begin_classes(connection: Connection, revision: int, fresh: Sequence[str]) -> dict[str, int]:
+    if not fresh:
+        return {}
+    _check_free(connection, fresh)
+    first = (connection.scalar(select(func.max(classes.c.id))) or 0) + 1
+    ids = {name: first + place for place, name in enumerate(fresh)}
+    connection.execute(insert(classes), [{"id": id} for id in ids.values()])
+    rows = [{"class_id": id, "name": name, "folded": fold(name), "came": revision} for name, id in ids.items()]
+    connection.execute(insert(names), rows)
+    return ids
+
+
+def _check_free(connection: Connection, fresh: Sequence[str], *, but: int | None = None) -> None:
+    """Raise ClassExists if a name differs from another new one, or from that of a live class, only by case."""
+    folded = refuse_twins(fresh)
+    for chunk in chunks(folded):
+        live = select(names.c.name, names.c.folded, names.c.class_id)
+        for row in connection.execute(live.where(names.c.went.is_(None), names.c.folded.in_(chunk))):
+            if row.class_id != but:
+                raise ClassExists(twins(folded[row.folded], row.name))
+
+
+def _insert_references(connection: Connection, revision: int, come: Sequence[Coming], owners: dict[str, int]) -> None:
+    found = select(images.c.hash, images.c.id).where(images.c.hash.in_({one.hash for one in come}))
+    image_ids = {hash: id for hash, id in connection.execute(found)}
+    rows = [
+        {
+            "class_id": owners[one.name],
+            "image_id": image_ids[one.hash],
+            "root": one.root,
+            "path": one.path,
+            "came": revision,
+        }
+        for one in come
+    ]
+    connection.execute(insert(references), rows)

@@ -1,0 +1,124 @@
+"""The tables of the catalog, and the SQLite file they live in.
+
+History is append-only: a row says in which revision it came, and ``went`` is the only field that is ever updated. The
+one refinement: bulk indexing puts embeddings into ``images`` before its revision exists. They are *staged*: no
+reference names them, so nobody sees them, and a run that was killed finds them by their hash and embeds nothing twice.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import quote
+
+from sqlalchemy import Column, Engine, ForeignKey, Index, Integer, LargeBinary, MetaData, Table, Text, create_engine
+from sqlalchemy import event as events
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import QueuePool
+
+from indexer.errors import FirstsightError, GalleryBusy, GalleryDamaged, GalleryError
+
+SCHEMA_VERSION = 1
+BUSY_SECONDS = 10.0  # how long SQLite waits for a lock of its own; they are held for milliseconds
+
+tables = MetaData()
+meta = Table("meta", tables, Column("key", Text, primary_key=True), Column("value", Text, nullable=False))
+revisions = Table(
+    "revisions",
+    tables,
+    Column("id", Integer, primary_key=True),
+    Column("mark", Text, nullable=False, unique=True),  # random: this 7 is not the 7 of a copy
+    Column("action", Text, nullable=False),
+    Column("summary", Text, nullable=False),
+    Column("made_at", Text, nullable=False),
+)
+# AUTOINCREMENT: an id is never used twice, so a view that knows an id knows its vector.
+images = Table(
+    "images",
+    tables,
+    Column("id", Integer, primary_key=True),
+    Column("hash", Text, nullable=False, unique=True),
+    Column("vector", LargeBinary, nullable=False),  # float32, little-endian
+    sqlite_autoincrement=True,
+)
+classes = Table("classes", tables, Column("id", Integer, primary_key=True), sqlite_autoincrement=True)
+names = Table(
+    "names",
+    tables,
+    Column("id", Integer, primary_key=True),
+    Column("class_id", ForeignKey("classes.id"), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("folded", Text, nullable=False),  # equal for names that differ only by case
+    Column("came", ForeignKey("revisions.id"), nullable=False, index=True),
+    Column("went", ForeignKey("revisions.id"), index=True),
+    sqlite_autoincrement=True,
+)
+references = Table(
+    "references",
+    tables,
+    Column("id", Integer, primary_key=True),
+    Column("class_id", ForeignKey("classes.id"), nullable=False),
+    Column("image_id", ForeignKey("images.id"), nullable=False),
+    Column("root", Text),  # the indexed folder; NULL for a learnt reference
+    Column("path", Text),  # below root; for a learnt reference as it was given
+    Column("came", ForeignKey("revisions.id"), nullable=False, index=True),
+    Column("went", ForeignKey("revisions.id"), index=True),
+    sqlite_autoincrement=True,
+)
+Index("live_names", names.c.folded, unique=True, sqlite_where=names.c.went.is_(None))
+Index("live_name_of_class", names.c.class_id, unique=True, sqlite_where=names.c.went.is_(None))
+Index(
+    "live_references",
+    references.c.class_id,
+    references.c.image_id,
+    unique=True,
+    sqlite_where=references.c.went.is_(None),
+)
+
+
+def engine_for(path: Path, *, options: str = "mode=rw") -> Engine:
+    """Return an engine on the SQLite file at ``path``; ``options`` are those of an SQLite URI."""
+    uri = f"file:{quote(os.fsencode(path.absolute()))}?{options}"
+
+    def connect() -> sqlite3.Connection:
+        connection = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("PRAGMA synchronous = FULL")
+        return connection
+
+    engine = create_engine("sqlite://", creator=connect, poolclass=QueuePool, max_overflow=-1)
+    events.listen(engine, "begin", _begin)
+    return engine
+
+
+def _begin(connection: Connection) -> None:
+    # The driver would begin only at the first change; one snapshot for several reads needs a BEGIN of its own.
+    writing = connection.get_execution_options().get("writing", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
+
+
+@contextmanager
+def plain_errors(path: Path) -> Iterator[None]:
+    """Turn the errors of the database into those of this package, one line each."""
+    try:
+        yield
+    except (DBAPIError, sqlite3.Error) as error:
+        raise explained(path, error) from error
+
+
+def explained(path: Path, error: DBAPIError | sqlite3.Error) -> FirstsightError:
+    """Return the error to show for one of the database's."""
+    reason = str(error.orig if isinstance(error, DBAPIError) else error).splitlines()[0]
+    if "locked" in reason:
+        return GalleryBusy(f"{path}: another program holds the catalog; try again when it has finished")
+    if "disk is full" in reason:
+        return GalleryError(f"{path}: the disk is full; nothing was changed, free some space and try again")
+    if "readonly" in reason:
+        return GalleryError(f"{path}: may only be read; change its permissions or copy it")
+    if "unable to open" in reason or "disk I/O" in reason:
+        return GalleryError(f"{path}: the catalog cannot be opened ({reason}); check the permissions and the disk")
+    return GalleryDamaged(f"{path}: the catalog cannot be read ({reason}); restore it from a copy")

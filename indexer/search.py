@@ -1,0 +1,120 @@
+"""Nearest neighbours in a snapshot: FAISS finds the candidates, exact arithmetic orders them.
+
+FAISS's float32 scores depend, in their last digits, on how many queries come together. So the best candidates are
+scored again in float64: an answer does not change with the company of its query, and ties go to the lower id.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from indexer.faiss_index import FaissIndex, Ids
+from indexer.snapshot import GATHERED, Snapshot
+from indexer.vectors import Metric, Vectors, cosines
+
+TIE = 1e-6  # float32 scores closer than this may stand in the wrong order
+MORE = 1000  # candidates fetched when there is a tie at the border
+
+
+@dataclass(frozen=True, slots=True)
+class ReferenceHit:
+    """A reference near a query. Score: higher is better; distance: lower is better."""
+
+    name: str
+    reference: str
+    score: float
+    distance: float
+
+
+@dataclass(frozen=True, slots=True)
+class ClassHit:
+    """A class near a query, by its prototype; ``reference`` is the class's reference nearest to the query."""
+
+    name: str
+    score: float
+    distance: float
+    reference: str
+
+
+@dataclass(frozen=True, slots=True)
+class ClassHits:
+    """The answer to one query.
+
+    Attributes:
+        hits: the nearest classes, best first, at most k.
+        scores: cosines of the nearest ``max(k, shortlist)`` prototypes, best first, float32 ``(n,)``; whatever the
+            metric.
+    """
+
+    hits: list[ClassHit]
+    scores: NDArray[np.float32]
+
+
+def classes(snapshot: Snapshot, queries: Vectors, *, k: int, metric: Metric, shortlist: int) -> list[ClassHits]:
+    """Return the nearest prototypes of each query ``(n, dim)``."""
+    found = []
+    scores, ids = snapshot.prototypes.search(queries, max(k + 1, shortlist))
+    for query, row, candidates in zip(queries, scores, ids, strict=True):
+        best, exact = _best(snapshot.prototypes, query, row, candidates, k)
+        nearest = np.clip(row[: max(k, shortlist)], -1.0, 1.0)
+        nearest[: len(best)] = exact
+        found.append(ClassHits(_class_hits(snapshot, query, best, exact, metric), nearest))
+    return found
+
+
+def references(snapshot: Snapshot, queries: Vectors, *, k: int, metric: Metric) -> list[list[ReferenceHit]]:
+    """Return the nearest references of each query ``(n, dim)``."""
+    found = []
+    scores, ids = snapshot.references.search(queries, k + 1)
+    for query, row, candidates in zip(queries, scores, ids, strict=True):
+        best, exact = _best(snapshot.references, query, row, candidates, k)
+        known = [snapshot.known[id] for id in best.tolist()]
+        numbers = zip(*(part.tolist() for part in metric(exact)), strict=True)
+        found.append(
+            [
+                ReferenceHit(snapshot.names[one.class_id], one.shown, score, distance)
+                for one, (score, distance) in zip(known, numbers, strict=True)
+            ]
+        )
+    return found
+
+
+def _best(index: FaissIndex, query: Vectors, scores: Vectors, ids: Ids, k: int) -> tuple[Ids, NDArray[np.float64]]:
+    """Return the k nearest of the candidates, best first, ties by id, and their exact cosines."""
+    if len(ids) > k and scores[-1] > scores[k - 1] - TIE and len(ids) < len(index):
+        # The tie may go on beyond what was fetched, and one that was not may have the lower id.
+        row, more = index.search(query[np.newaxis], len(ids) + MORE)
+        scores, ids = row[0], more[0]
+    if len(ids) > k:
+        ids = ids[scores > scores[k - 1] - TIE]
+    exact = cosines(query, index.vectors(ids))
+    order = np.lexsort((ids, -exact))[:k]
+    return ids[order], exact[order]
+
+
+def _class_hits(
+    snapshot: Snapshot, query: Vectors, class_ids: Ids, exact: NDArray[np.float64], metric: Metric
+) -> list[ClassHit]:
+    scores, distances = metric(exact)
+    return [
+        ClassHit(snapshot.names[class_id], score, distance, snapshot.known[_nearest(snapshot, query, class_id)].shown)
+        for class_id, score, distance in zip(class_ids.tolist(), scores.tolist(), distances.tolist(), strict=True)
+    ]
+
+
+def _nearest(snapshot: Snapshot, query: Vectors, class_id: int) -> int:
+    """Return the id of the class's reference nearest to the query; the lowest of equals."""
+    members = snapshot.members[class_id]
+    best, nearest = -2.0, members[0]
+    if len(members) == 1:
+        return nearest
+    for start in range(0, len(members), GATHERED):
+        ids = members[start : start + GATHERED]
+        found = cosines(query, snapshot.references.vectors(ids))
+        place = int(found.argmax())
+        if found[place] > best:
+            best, nearest = float(found[place]), ids[place]
+    return nearest

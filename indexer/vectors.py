@@ -1,0 +1,109 @@
+"""The geometry: unit vectors, prototypes, the two metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from indexer.errors import ArgumentError
+
+Vectors = NDArray[np.float32]
+Metric = Callable[[NDArray[np.float64]], tuple[NDArray[np.float64], NDArray[np.float64]]]
+
+VANISHING = 1e-6  # a mean shorter than this is rounding noise, and its direction means nothing
+
+
+def unit(vectors: ArrayLike) -> Vectors:
+    """Return a C-contiguous float32 copy of ``vectors``, ``(dim,)`` or ``(n, dim)``, each of length 1.
+
+    Raises:
+        ArgumentError: for a vector of length zero or with a value that is not finite.
+    """
+    array = _floats(vectors)
+    if array.ndim not in (1, 2) or array.shape[-1] == 0:
+        raise ArgumentError(f"vectors have the shape (dim,) or (n, dim), not {array.shape}")
+    peak = np.abs(array).max(axis=-1, keepdims=True)
+    if not np.isfinite(peak).all():
+        raise ArgumentError("a vector has values that are not finite; the embedder that made it is broken")
+    if not peak.all():
+        raise ArgumentError("a vector of length zero has no direction; the embedder that made it is broken")
+    # The largest value first: squaring 1e200 or 1e-200 would leave the range of floats.
+    array = array / peak
+    array /= np.sqrt(np.einsum("...i,...i->...", array, array))[..., np.newaxis]
+    return np.ascontiguousarray(array, dtype=np.float32)
+
+
+def as_queries(vectors: ArrayLike, dim: int) -> Vectors:
+    """Return queries, ``(dim,)`` or ``(n, dim)``, as ``(n, dim)`` unit vectors; an ArgumentError if they do not fit."""
+    array = _floats(vectors)
+    if array.ndim not in (1, 2) or array.shape[-1] != dim:
+        raise ArgumentError(f"the gallery holds vectors of {dim} floats; a query of shape {array.shape} does not fit")
+    return unit(array.reshape(-1, dim)) if array.size else np.empty((0, dim), np.float32)
+
+
+def prototype(vectors: Vectors | Iterable[Vectors]) -> Vectors:
+    """Return the unit mean, ``(dim,)``, of unit vectors: an array ``(n, dim)`` or chunks of one.
+
+    The sum is made in float64. A single vector is its own prototype, to the bit. Vectors that cancel out have no
+    mean direction; then the first one stands for all, since every reference must at least be able to find its class.
+    """
+    total: Any = 0.0
+    first: Vectors | None = None
+    count = 0
+    for chunk in (vectors,) if isinstance(vectors, np.ndarray) else vectors:
+        first = chunk[0] if first is None else first
+        total = total + chunk.sum(axis=0, dtype=np.float64)
+        count += len(chunk)
+    if first is None:
+        raise ArgumentError("a class without references has no prototype")
+    if count == 1 or np.linalg.norm(total) < VANISHING * count:
+        return first.copy()
+    return unit(total)
+
+
+def cosines(query: Vectors, vectors: Vectors) -> NDArray[np.float64]:
+    """Return the cosines, ``(n,)`` within [-1, 1], between one query and vectors ``(n, dim)``, in float64.
+
+    Equal rows get equal cosines, whatever stands beside them: a matrix product does not promise that.
+    """
+    wide, point = vectors.astype(np.float64), query.astype(np.float64)
+    dots = np.einsum("ij,j->i", wide, point)
+    lengths = np.sqrt(np.einsum("ij,ij->i", wide, wide) * np.einsum("j,j->", point, point))
+    return np.clip(dots / lengths, -1.0, 1.0)
+
+
+def _cosine(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    return values, 1.0 - values
+
+
+def _euclidean(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    distances = np.sqrt(2.0 - 2.0 * values)  # ||q - p||, both of length 1
+    return 0.0 - distances, distances
+
+
+METRICS: dict[str, Metric] = {"cosine": _cosine, "euclidean": _euclidean}
+"""Cosines ``(n,)`` -> (scores, distances). Both metrics order unit vectors alike, so one index serves them."""
+
+
+def metric_named(name: str) -> Metric:
+    """Return the metric of that name; an ArgumentError names the choices."""
+    if not isinstance(name, str) or name not in METRICS:
+        raise ArgumentError(f"unknown metric {name!r}; choose one of {', '.join(METRICS)}")
+    return METRICS[name]
+
+
+def check_count(what: str, value: object, *, least: int = 1) -> int:
+    """Return ``value`` if it is a whole number of at least ``least``, else raise an ArgumentError."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+        raise ArgumentError(f"{what} is a whole number, {least} or more, not {value!r}")
+    return int(value)
+
+
+def _floats(vectors: ArrayLike) -> NDArray[np.float64]:
+    try:
+        return np.asarray(vectors, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ArgumentError(f"vectors are arrays of numbers ({error})") from error
