@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import re
 import stat
 import unicodedata
 from collections.abc import Iterator
@@ -27,7 +28,6 @@ from PIL import (
     PngImagePlugin,  # noqa: F401
     PpmImagePlugin,  # noqa: F401
     TiffImagePlugin,  # noqa: F401
-    UnidentifiedImageError,
     WebPImagePlugin,  # noqa: F401
 )
 
@@ -44,15 +44,15 @@ ImageLike: TypeAlias = str | os.PathLike[str] | bytes | BinaryIO | Image.Image |
 _FORMATS: Final = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF", "JPEG2000", "PPM")
 _UNKNOWN: Final = "is not an image that can be read (JPEG, PNG, WebP, GIF, TIFF, BMP, AVIF, JPEG 2000 and PPM are)"
 _SIGNATURES: Final = {
-    b"\xff\xd8\xff": "JPEG",
-    b"\x89PNG": "PNG",
-    b"RIFF": "WebP",
-    b"GIF8": "GIF",
-    b"II*\0": "TIFF",
-    b"MM\0*": "TIFF",
-    b"BM": "BMP",
-    b"\0\0\0\x0cjP  ": "JPEG 2000",
-    b"\xff\x4f\xff\x51": "JPEG 2000",
+    "JPEG": rb"\xff\xd8\xff",
+    "PNG": rb"\x89PNG",
+    "WebP": rb"RIFF....WEBP",
+    "GIF": rb"GIF8[79]a",
+    "TIFF": rb"II\*\0|MM\0\*",
+    "BMP": rb"BM....\0\0\0\0",
+    "AVIF": rb"....ftypavi[fs]",
+    "JPEG 2000": rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51",
+    "PPM": rb"P[1-6]\s+[#\d]",
 }
 
 
@@ -244,12 +244,12 @@ def _only_image_errors(path: str, max_pixels: int, data: bytes = b"") -> Iterato
 
 
 def _damage(error: Exception, data: bytes) -> str:
-    kind = next((kind for start, kind in _SIGNATURES.items() if data.startswith(start)), None)
-    named = f" ({kind})" if kind else ""
     if isinstance(error, MemoryError):
         return "needs more memory than there is"
-    if isinstance(error, UnidentifiedImageError):
-        return f"is damaged{named}" if kind else _UNKNOWN
+    kind = next((kind for kind, start in _SIGNATURES.items() if re.match(start, data, re.DOTALL)), None)
+    if data and kind is None:
+        return _UNKNOWN
+    named = f" ({kind})" if kind else ""
     if isinstance(error, EOFError) or "truncated" in str(error).lower():
         return f"is cut short{named}: copy it again"
-    return f"is damaged{named}"
+    return f"is damaged{named}: replace it"

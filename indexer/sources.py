@@ -105,18 +105,9 @@ class _Walk:
     def class_folders(self, depth: int) -> list[str]:
         """Return the folders `depth` levels down; note the images above them."""
         level = [""]
-        for _ in range(depth):
-            below: list[str] = []
-            for folder in level:
-                for path, mode, is_link in self._entries(folder):
-                    if stat.S_ISDIR(mode):
-                        if self._is_class_name(path) and not (is_link and self._leads_back(path)):
-                            below.append(path)
-                    elif stat.S_ISREG(mode) and looks_like_image(self._absolute(path)):
-                        self.outside.append(path)
-            level = below
-            if not level:
-                break
+        while depth and level:
+            level = [path for folder in level for path in self._named_folders(folder)]
+            depth -= 1
         return level
 
     def collect(self, folder: str) -> None:
@@ -125,14 +116,12 @@ class _Walk:
         seen = {self._identity("")}
         folders, links = [folder], list[str]()
         while folders or links:
-            here = folders.pop() if folders else links.pop()
+            here = folders.pop() if folders else links.pop(0)
             identity = self._identity(here)
             if identity in seen:
-                self._fail(here, "is a link to a folder that is listed already")
+                self._fail(here, "repeats a folder that is listed already")
                 continue
             seen.add(identity)
-            if here.lower().endswith(_IMAGE_SUFFIXES):
-                self.image_folders.append(here)
             for path, mode, is_link in self._entries(here):
                 if stat.S_ISREG(mode):
                     self.files.append(Found(path, name))
@@ -170,6 +159,13 @@ class _Walk:
             if other != name:
                 raise SourceError(f"{shown}: classes {other} and {name} differ only by case: rename or merge them")
 
+    def _named_folders(self, folder: str) -> Iterator[str]:
+        for path, mode, is_link in self._entries(folder):
+            if stat.S_ISREG(mode) and looks_like_image(self._absolute(path)):
+                self.outside.append(path)
+            elif stat.S_ISDIR(mode) and self._is_class_name(path) and not (is_link and self._leads_back(path)):
+                yield path
+
     def _entries(self, folder: str) -> Iterator[tuple[str, int, bool]]:
         """Yield path, mode (of what a link leads to) and whether it is a link, by name, for what can be used."""
         try:
@@ -187,6 +183,8 @@ class _Walk:
                 continue
             mode = self._mode(path, entry)
             if mode is not None:
+                if stat.S_ISDIR(mode) and entry.name.lower().endswith(_IMAGE_SUFFIXES):
+                    self.image_folders.append(path)
                 yield path, mode, entry.is_symlink()
 
     def _mode(self, path: str, entry: os.DirEntry[str]) -> int | None:
