@@ -206,7 +206,7 @@ def _reading_reason(error: Exception) -> str:
 def _from_array(array: NDArray[Any]) -> Image.Image:
     if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or array.size == 0:
         _refuse("array", f"has shape {array.shape} and type {array.dtype}; give (h, w, 3) uint8, RGB")
-    return Image.fromarray(np.ascontiguousarray(array))
+    return Image.fromarray(array)
 
 
 def _from_pixels(image: Image.Image, origin: str, max_pixels: int) -> Loaded:
@@ -250,6 +250,6 @@ def _damage(error: Exception, data: bytes) -> str:
     if data and kind is None:
         return _UNKNOWN
     named = f" ({kind})" if kind else ""
-    if isinstance(error, EOFError) or "truncated" in str(error).lower():
+    if "truncated" in str(error).lower():
         return f"is cut short{named}: copy it again"
     return f"is damaged{named}: replace it"

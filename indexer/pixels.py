@@ -52,10 +52,12 @@ def _eight_bit(samples: NDArray[Any]) -> NDArray[np.uint8]:
     """
     if samples.dtype.itemsize == 2:
         return (samples >> 8).astype(np.uint8)
-    values = np.nan_to_num(samples.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
+    values = np.nan_to_num(samples, nan=0.0, posinf=0.0, neginf=0.0).astype(np.float64)  # a span of 1e-45 or 6e38 fits
     low, high = float(values.min()), float(values.max())
     whites = (1.0, 255.0, 65535.0) if samples.dtype.kind == "f" else (255.0, 65535.0)
     white = next((white for white in whites if low >= 0 and high <= white), None)
     if white is not None:
         low, high = 0.0, white
-    return np.rint((values - low) * (255 / ((high - low) or 1.0))).astype(np.uint8)
+    values -= low
+    values *= 255 / ((high - low) or 1.0)
+    return np.rint(values).astype(np.uint8)

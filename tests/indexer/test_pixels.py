@@ -67,13 +67,12 @@ def test_an_orientation_that_does_not_exist_turns_nothing(orientation):
     assert np.array_equal(scene(), decoded(Image.fromarray(scene()), "PNG", exif=exif))
 
 
-@pytest.mark.parametrize(
-    "exif", [b"Exif\0\0", b"Exif\0\0II", b"Exif\0\0II*\0\xff\xff\xff\xff", b"\0" * 40, b"MM\0*\0\0"]
-)
-def test_damaged_metadata_costs_the_orientation_and_not_the_image(exif):
+@pytest.mark.parametrize("exif", [b"", b"II", b"II*\0\xff\xff\xff\xff", b"\0" * 40, b"MM\0*\0\0"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_damaged_metadata_costs_the_orientation_and_not_the_image(kind, exif):
     image = Image.fromarray(np.full((8, 8, 3), 77, np.uint8))
 
-    assert np.ptp(decoded(image, "JPEG", exif=exif)) == 0
+    assert np.ptp(decoded(image, kind, exif=b"Exif\0\0" + exif)) == 0
 
 
 def test_an_image_turned_upright_is_not_turned_again():
@@ -207,6 +206,8 @@ def test_a_16_bit_pgm_is_scaled():
         ([-1.0, -0.6, 1.0], [0, 51, 255]),
         ([0.0, 2e5, 1e6], [0, 51, 255]),
         ([-3.0, -3.0, -3.0], [0, 0, 0]),
+        ([-3e38, -1.8e38, 3e38], [0, 51, 255]),
+        ([-1e-45, -1e-45, 0.0], [0, 0, 255]),
         ([float("nan"), float("inf"), 1.0], [0, 0, 255]),
     ],
 )

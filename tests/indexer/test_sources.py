@@ -200,6 +200,10 @@ def test_a_missing_folder_is_refused_in_one_line(tmp_path, name):
     assert refusal(f"{tmp_path}/{name}")
 
 
+def test_a_root_whose_path_is_not_utf8_is_refused(tmp_path):
+    assert "is not UTF-8" in refusal(fill(tmp_path / "caf\udce9", "heron/1.jpg"))
+
+
 def test_an_empty_path_is_not_the_current_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(fill(tmp_path, "heron/1.jpg"))
 
@@ -328,14 +332,14 @@ def test_names_that_are_not_utf8_are_listed_and_printable(tmp_path):
 
 
 def test_a_folder_that_cannot_be_opened_is_listed(tmp_path, monkeypatch):
-    fill(tmp_path, "heron/1.jpg", "heron/closed/2.jpg", "wren/3.jpg")
-    for name in ("heron/closed", "wren"):
+    fill(tmp_path, "heron/1.jpg", "heron/closed.png/2.jpg", "wren/3.jpg")
+    for name in ("heron/closed.png", "wren"):
         (tmp_path / name).chmod(0)
     if os.access(tmp_path / "wren", os.R_OK):  # root opens everything, so the system's answer is played
         look = os.scandir
 
         def closed(path):
-            if path.endswith(("closed", "wren")):
+            if path.endswith(("closed.png", "wren")):
                 raise PermissionError(13, "Permission denied", path)
             return look(path)
 
@@ -343,16 +347,17 @@ def test_a_folder_that_cannot_be_opened_is_listed(tmp_path, monkeypatch):
 
     listing = find(tmp_path)
 
-    for name in ("heron/closed", "wren"):
+    for name in ("heron/closed.png", "wren"):
         (tmp_path / name).chmod(0o700)
     assert names(listing) == [("heron/1.jpg", "heron")]
+    assert len(listing.failed) == 2
     assert failures(listing) == dict.fromkeys(
-        ["heron/closed", "wren"], "is a folder that cannot be opened: permission denied"
+        ["heron/closed.png", "wren"], "is a folder that cannot be opened: permission denied"
     )
 
 
 def test_a_folder_named_like_an_image_is_listed_when_it_holds_no_files(tmp_path):
-    fill(tmp_path, "heron/1.jpg", "heron/full.jpg/2.jpg", "heron/nested.jpg/deep/3.jpg")
+    fill(tmp_path, "heron/1.jpg", "heron/full.jpg/2.jpg", "heron/nested.jpg/deep/3.jpg", "heron/full.jpg-2/5.jpg")
     for name in ("heron/empty.JPG", "heron/outer.png/inner", "wren.jpeg"):
         (tmp_path / name).mkdir(parents=True)
     fill(tmp_path, "heron/empty.JPG2/4.jpg")
@@ -362,7 +367,7 @@ def test_a_folder_named_like_an_image_is_listed_when_it_holds_no_files(tmp_path)
     assert failures(listing) == dict.fromkeys(
         ["heron/empty.JPG", "heron/outer.png", "wren.jpeg"], "is a folder, not an image"
     )
-    assert len(listing.files) == 4
+    assert len(listing.files) == 5
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no fifos here")
