@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from engine.answers import Answer, Hit, Match
 from engine.embedder import Embedder
-from engine.recognizer import Answer, Hit, Match, Recognizer
+from engine.recognizer import Recognizer
 from engine.training import train
 
 __all__ = ["Answer", "Embedder", "Hit", "Match", "Recognizer", "train"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -76,7 +77,7 @@ class LabelledImages:
 
 
 def read_folder(
-    folder: str | Path,
+    folder: str | os.PathLike[str],
     preprocessing: Preprocessing,
     *,
     class_depth: int = 1,

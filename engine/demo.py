@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from engine import report
-from engine.recognizer import Answer, Recognizer
+from engine.answers import Answer
+from engine.recognizer import Recognizer
 from indexer.errors import ArgumentError, FirstsightError
 
 SIDE = 64

@@ -49,7 +49,7 @@ class Embedder(nn.Module):
             raise ArgumentError(f"unknown backbone {backbone!r}: choose one of {', '.join(BACKBONES)}")
         network = BACKBONES[backbone]()
         features = network.fc.in_features
-        network.fc = nn.Identity()  # type: ignore[assignment]  # the features are wanted, not ImageNet's classes
+        network.fc = nn.Identity()  # the features are wanted, not ImageNet's classes
         self.backbone_name = backbone
         self.backbone = network.to(memory_format=torch.channels_last)
         self.projection = nn.Identity() if dim is None else nn.Linear(features, dim, bias=False)
@@ -121,7 +121,7 @@ class Embedder(nn.Module):
         Raises:
             ImageError: one of them cannot be used.
         """
-        many = list(images) if isinstance(images, list | tuple) else [images]
+        many: list[Any] = list(images) if isinstance(images, list | tuple) else [images]
         vectors = [
             self.embed_pixels([self.prepare(load(image).image) for image in many[start : start + batch_size]])
             for start in range(0, len(many), batch_size)

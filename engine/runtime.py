@@ -26,8 +26,8 @@ def choose_device(device: str | torch.device | None = None) -> torch.device:
 def mixed_precision(device: torch.device) -> contextlib.AbstractContextManager[object]:
     """Return a context in which training uses bfloat16, where the device computes with it natively."""
     native = {
-        "cuda": lambda: torch.cuda.is_bf16_supported(),
-        "cpu": lambda: bool(torch.cpu._is_avx512_bf16_supported()),
+        "cuda": torch.cuda.is_bf16_supported,
+        "cpu": torch.cpu._is_avx512_bf16_supported,
     }
     if native.get(device.type, lambda: False)():
         return torch.autocast(device.type, torch.bfloat16)

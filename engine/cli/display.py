@@ -24,7 +24,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from engine.recognizer import Answer, Hit
+from engine.answers import Answer, Hit
 from indexer.build import Report
 from indexer.sources import Failure
 
@@ -58,8 +58,8 @@ class _Rate(ProgressColumn):
 
 
 @contextmanager
-def progress_bars(*, show: bool = True) -> Iterator[Callable[[str, int, int], None]]:
-    """Yield ``progress(stage, done, total)``, which draws a bar a stage, with rate and time left, on standard error."""
+def progress_bars(*, show: bool = True) -> Iterator[Callable[..., None]]:
+    """Yield ``progress(stage, done, total, note="")``: a bar a stage, with rate and time left, on standard error."""
     bar = Progress(
         TextColumn("{task.description:<10}"),
         BarColumn(bar_width=30),
@@ -75,12 +75,17 @@ def progress_bars(*, show: bool = True) -> Iterator[Callable[[str, int, int], No
     stages: dict[str, TaskID] = {}
 
     def advance(stage: str, done: int, total: int, note: str = "") -> None:
+        if not stages:
+            bar.start()  # not before there is something to show: a refusal stays one line
         if stage not in stages:
             stages[stage] = bar.add_task(stage, total=total, note=note)
         bar.update(stages[stage], completed=done, total=total, note=note)
 
-    with bar:
+    try:
         yield advance
+    finally:
+        if stages:
+            bar.stop()
 
 
 def show_failures(failed: Sequence[Failure]) -> None:

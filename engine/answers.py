@@ -1,0 +1,74 @@
+"""What the recognizer answers: classes that an image may show, references that look like it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from indexer.search import ClassHits
+
+TEMPERATURE = 0.1
+"""Of the softmax behind ``Match.probability``: the one that the bundled weights were trained with."""
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """A class that an image may show.
+
+    Attributes:
+        name: of the class.
+        score: higher is better: the cosine, or the negative Euclidean distance, to the class's prototype.
+        distance: lower is better: 1 - cosine, or the Euclidean distance, to the prototype.
+        probability: share of the class in a softmax over the cosines of the nearest prototypes (100 of them, or
+            ``k``): how it stands against the other classes, if the image shows one of them at all.
+        reference: the class's reference that is most like the image.
+    """
+
+    name: str
+    score: float
+    distance: float
+    probability: float
+    reference: str
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A reference image that is like the query: its class, itself, how alike."""
+
+    name: str
+    reference: str
+    score: float
+    distance: float
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What an image shows: the nearest classes, best first, one match a class.
+
+    Attributes:
+        image: the path of the image, None if it came without one.
+        matches: best first; empty only if the gallery is.
+        metric: "cosine" or "euclidean".
+    """
+
+    image: str | None
+    matches: list[Match]
+    metric: str
+
+    @property
+    def name(self) -> str | None:
+        """The nearest class; None if the gallery holds none."""
+        return self.matches[0].name if self.matches else None
+
+
+def matches_from(hits: ClassHits) -> list[Match]:
+    """Return the classes that the gallery found, each with its share of the softmax."""
+    if not hits.hits:
+        return []
+    logits = (hits.scores - hits.scores.max()) / TEMPERATURE
+    shares = np.exp(logits) / np.exp(logits).sum()
+    return [
+        Match(hit.name, hit.score, hit.distance, float(share), hit.reference)
+        for hit, share in zip(hits.hits, shares, strict=False)
+    ]

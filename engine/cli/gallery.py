@@ -1,0 +1,192 @@
+"""Commands that fill a gallery and ask it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from engine.cli import display
+from engine.cli.options import ClassDepth, Device, GalleryPath, Images, Json, Weights, default
+from engine.recognizer import Recognizer, index_folder
+from indexer import build
+from indexer.errors import ImageError
+from indexer.gallery import Change, Gallery
+
+
+def index(
+    *,
+    folder: Annotated[Path, typer.Argument(help="reference images, a class per sub-folder")],
+    gallery: GalleryPath,
+    weights: Weights = None,
+    device: Device = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would change, change nothing")] = False,
+    class_depth: ClassDepth = default(build.index, "class_depth"),
+    batch_size: Annotated[int, typer.Option(help="images embedded at once")] = default(build.index, "batch_size"),
+    max_pixels: Annotated[int, typer.Option(help="larger images are left out")] = default(build.index, "max_pixels"),
+    json: Json = False,
+) -> None:
+    """Make a gallery hold what a folder holds; run again, it embeds only what is new."""
+    with display.progress_bars(show=not json) as progress:
+        report = index_folder(
+            folder,
+            gallery,
+            weights=weights,
+            device=device,
+            dry_run=dry_run,
+            class_depth=class_depth,
+            batch_size=batch_size,
+            max_pixels=max_pixels,
+            progress=progress,
+        )
+    if json:
+        display.print_json(asdict(report))
+        return
+    display.show_failures(report.failed)
+    display.show_report(report, dry_run=dry_run)
+
+
+def recognize(
+    *,
+    images: Images,
+    gallery: GalleryPath,
+    k: Annotated[int, typer.Option("-k", help="classes to name at most")] = default(Recognizer.recognize_each, "k"),
+    metric: Annotated[str, typer.Option(help="cosine or euclidean")] = default(Recognizer.recognize_each, "metric"),
+    weights: Weights = None,
+    device: Device = None,
+    json: Json = False,
+) -> None:
+    """Name what images show."""
+    with Recognizer.open(gallery, weights=weights, device=device) as recognizer:
+        answers = recognizer.recognize_each(images, k=k, metric=metric)  # type: ignore[arg-type]  # checked there
+    show = (lambda i, a: display.print_json(display.answer_as_dict(i, a))) if json else display.show_answer
+    _show_each(images, answers, show, json=json)
+
+
+def search(
+    *,
+    images: Images,
+    gallery: GalleryPath,
+    k: Annotated[int, typer.Option("-k", help="references to show at most")] = default(Recognizer.search_each, "k"),
+    weights: Weights = None,
+    device: Device = None,
+    json: Json = False,
+) -> None:
+    """Find the reference images most like images."""
+    with Recognizer.open(gallery, weights=weights, device=device) as recognizer:
+        found = recognizer.search_each(images, k=k)
+
+    def show(image: str, hits: Any) -> None:
+        if json:
+            display.print_json({"image": image, "hits": [asdict(hit) for hit in hits]})
+        else:
+            display.show_hits(image, hits)
+
+    _show_each(images, found, show, json=json)
+
+
+def _show_each(images: list[str], outcomes: list[Any], show: Callable[[str, Any], None], *, json: bool) -> None:
+    """Show each outcome; an image that could not be read gets a line of its own, and the exit status tells."""
+    failed = False
+    for image, outcome in zip(images, outcomes, strict=True):
+        if not isinstance(outcome, ImageError):
+            show(image, outcome)
+            continue
+        failed = True
+        if json:
+            display.print_json({"image": image, "error": outcome.reason})
+        else:
+            display.err.print(str(outcome))
+    if failed:
+        raise typer.Exit(1)
+
+
+def learn(
+    *,
+    name: Annotated[str, typer.Argument(help="of the class")],
+    images: Images,
+    gallery: GalleryPath,
+    weights: Weights = None,
+    device: Device = None,
+    json: Json = False,
+) -> None:
+    """Add images to the references of a class; one image makes a class."""
+    with Recognizer.open(gallery, weights=weights, device=device) as recognizer:
+        _show_change(recognizer.learn(name, list(images)), json=json)
+
+
+def forget(
+    *, name: Annotated[str, typer.Argument(help="of the class")], gallery: GalleryPath, json: Json = False
+) -> None:
+    """Remove a class and its references."""
+    with Gallery.open(gallery) as opened:
+        _show_change(opened.remove(name), json=json)
+
+
+def rename(
+    *,
+    old: Annotated[str, typer.Argument(help="name of the class now")],
+    new: Annotated[str, typer.Argument(help="its new name")],
+    gallery: GalleryPath,
+    json: Json = False,
+) -> None:
+    """Give a class another name."""
+    with Gallery.open(gallery) as opened:
+        _show_change(opened.rename(old, new), json=json)
+
+
+def undo(*, gallery: GalleryPath, json: Json = False) -> None:
+    """Take the newest change back, as a change of its own; twice does it again."""
+    with Gallery.open(gallery) as opened:
+        _show_change(opened.undo(), json=json)
+
+
+def _show_change(change: Change, *, json: bool) -> None:
+    if json:
+        display.print_json(asdict(change))
+    else:
+        display.out.print(f"{change.summary} (revision {change.revision})")
+
+
+def log(*, gallery: GalleryPath, json: Json = False) -> None:
+    """List the changes of a gallery, newest first."""
+    with Gallery.open(gallery) as opened:
+        revisions = [asdict(revision) for revision in opened.log()]
+    if json:
+        for revision in revisions:
+            display.print_json(revision)
+    else:
+        display.print_table(("revision", "when", "what"), [(r["id"], r["made_at"], r["summary"]) for r in revisions])
+
+
+def status(*, gallery: GalleryPath, json: Json = False) -> None:
+    """Say what a gallery holds and which embedder made it."""
+    with Gallery.open(gallery) as opened:
+        facts = {
+            "classes": len(opened.classes()),
+            "images": len(opened),
+            "revision": opened.revision,
+            "weights": opened.embedder.get("weights"),
+            "dim": opened.dim,
+            "fingerprint": opened.fingerprint,
+        }
+    if json:
+        display.print_json(facts)
+    else:
+        for key, value in facts.items():
+            display.out.print(f"{key:<12} {value}")
+
+
+def verify(*, gallery: GalleryPath, json: Json = False) -> None:
+    """Check every promise that a gallery makes; exit status 1 if one is broken."""
+    with Gallery.open(gallery) as opened:
+        broken = opened.verify()
+    if json:
+        display.print_json({"sound": not broken, "broken": broken})
+    else:
+        display.out.print("\n".join(broken) or "the gallery is sound")
+    if broken:
+        raise typer.Exit(1)

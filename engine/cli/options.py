@@ -1,0 +1,24 @@
+"""Options that several commands share; their defaults are read from the library, where each is written once."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+GalleryPath = Annotated[Path, typer.Option("--gallery", "-g", help="folder of the gallery")]
+Json = Annotated[bool, typer.Option("--json", help="print one JSON object a line and nothing else")]
+Images = Annotated[list[str], typer.Argument(help="image files", show_default=False)]
+Weights = Annotated[
+    str | None, typer.Option(help="imagenet, bundled, or a file that `train` wrote", show_default=False)
+]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda or mps; the best there is if left out", show_default=False)]
+ClassDepth = Annotated[int, typer.Option(help="how many folder levels name a class")]
+
+
+def default(function: Callable[..., Any], name: str) -> Any:
+    """Return the default of a parameter of the library."""
+    return inspect.signature(function).parameters[name].default
