@@ -18,6 +18,7 @@ import numpy as np
 from data import unpacked
 from rows import report, row
 
+from engine.embedder import Embedder
 from engine.weights import load_embedder
 
 
@@ -29,7 +30,7 @@ def wilson(right: int, trials: int) -> tuple[float, float]:
     return 100 * (middle - half), 100 * (middle + half)
 
 
-def lake(embedder) -> tuple[int, int]:
+def lake(embedder: Embedder) -> tuple[int, int]:
     """Return how many of the 400 trials are right, and 400."""
     runs = unpacked("omniglot/all_runs.zip")
     right = trials = 0
@@ -44,7 +45,7 @@ def lake(embedder) -> tuple[int, int]:
     return right, trials
 
 
-def within_alphabet(embedder, trials: int, seed: int) -> tuple[int, int]:
+def within_alphabet(embedder: Embedder, trials: int, seed: int) -> tuple[int, int]:
     """Return how many random trials are right: 20 characters of one alphabet, one drawing each, one query."""
     alphabets = sorted(unpacked("omniglot/images_evaluation.tar.xz").iterdir())
     vectors = []

@@ -19,7 +19,7 @@ from engine.answers import Answer
 from engine.recognizer import Recognizer
 from indexer.errors import ArgumentError, FirstsightError
 
-SIDE = 64
+SIDE, MARGIN = 64, 12  # of the paper that a digit is written on
 Say = Callable[[str], None]
 
 
@@ -102,7 +102,7 @@ def _fresh_folder(out: Path) -> Path:
     """Only what a demonstration wrote is ever deleted."""
     if out.exists() and any(out.iterdir()) and not (out / "digits").is_dir():
         raise ArgumentError(f"{out}: holds something else: choose an empty folder with --out")
-    for name in ("digits", "references", "digits.gallery"):
+    for name in ("digits", "references", "star", "digits.gallery"):
         shutil.rmtree(out / name, ignore_errors=True)
     out.mkdir(parents=True, exist_ok=True)
     return out
@@ -120,8 +120,10 @@ def _write_digits(folder: Path, say: Say) -> tuple[list[str], list[str]]:
     for i, (grid, digit) in enumerate(zip(digits.images, digits.target, strict=True)):
         path = folder / str(digit) / f"{i:04}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        paper = Image.fromarray((255 - grid * 255 / 16).astype(np.uint8))
-        paper.resize((SIDE, SIDE), Image.Resampling.BICUBIC).save(path)
+        ink = Image.fromarray((255 - grid * 255 / 16).astype(np.uint8))
+        paper = Image.new("L", (SIDE, SIDE), 255)
+        paper.paste(ink.resize((SIDE - 2 * MARGIN,) * 2, Image.Resampling.BICUBIC), (MARGIN, MARGIN))
+        paper.save(path)
         paths.append(str(path))
     return paths, [str(digit) for digit in digits.target]
 
@@ -144,13 +146,12 @@ def _squared_distances(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArra
 def _learn_and_forget(recognizer: Recognizer, out: Path, say: Say) -> list[tuple[Path, str, Answer]]:
     """Teach an eleventh class from one image, ask for it, and forget it; return question, truth and answer."""
     say("teaching an eleventh class, a star, from one image ...")
-    references, queries = out / "references" / "star", out / "digits" / "star"
-    for folder in (references, queries):
-        folder.mkdir()
-    _draw_star(turn=0.0, size=24).save(references / "star.png")
+    reference, queries = out / "star" / "reference.png", out / "star" / "queries"
+    queries.mkdir(parents=True)
+    _draw_star(turn=0.0, size=24).save(reference)
     for i, (turn, size) in enumerate([(8.0, 22.0), (-10.0, 26.0), (14.0, 19.0)]):
         _draw_star(turn=turn, size=size).save(queries / f"{i}.png")
-    recognizer.learn("star", str(references / "star.png"))
+    recognizer.learn("star", str(reference))
     stars = sorted(queries.iterdir())
     answers = recognizer.recognize([str(star) for star in stars])
     say(f"  {sum(answer.name == 'star' for answer in answers)} of {len(answers)} other stars recognised")
