@@ -72,6 +72,8 @@ class _Comparison:
         succeeded = self._moved_between_classes(fresh, leaving)
         succeeded |= self._changed_or_added(fresh, leaving)
         done = self.changes
+        for listed in (done.added, done.changed, done.moved):
+            listed.sort()
         done.leave = sorted(moving | {one.id for one in leaving})
         done.removed = len(leaving) - len(succeeded)
         done.unchanged = len(self.files) - len(done.added) - len(done.changed) - len(done.moved)

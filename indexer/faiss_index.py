@@ -20,16 +20,30 @@ class FaissIndex:
     def __init__(self, dim: int, *, flat: Any = None, ids: Ids | None = None) -> None:
         self.dim = dim
         self.flat = faiss.IndexFlatIP(dim) if flat is None else flat
-        self.ids: Ids = np.empty(0, np.int64) if ids is None else ids  # in the order of the rows
+        self._ids = [np.empty(0, np.int64) if ids is None else ids]  # parts, joined when they are asked for
         self._order: Ids | None = None  # the rows by ascending id; made when first asked for
 
     def __len__(self) -> int:
-        return len(self.ids)
+        return self.flat.ntotal
+
+    @property
+    def ids(self) -> Ids:
+        """The ids in the order of the rows, ``(len,)``."""
+        if len(self._ids) > 1:
+            self._ids = [np.concatenate(self._ids)]
+        return self._ids[0]
+
+    def reserve(self, count: int) -> None:
+        """Make room for ``count`` vectors in all, so that growing to that many copies nothing."""
+        if count > len(self):
+            used = self.flat.codes.size()
+            self.flat.codes.resize(count * self.dim * 4)
+            self.flat.codes.resize(used)
 
     def add(self, ids: Iterable[int], vectors: Vectors) -> None:
         """Add vectors ``(n, dim)`` under new ids."""
         self.flat.add(np.ascontiguousarray(vectors, np.float32))
-        self.ids = np.concatenate([self.ids, _as_ids(ids)])
+        self._ids.append(_as_ids(ids))
         self._order = None
 
     def remove(self, ids: Iterable[int]) -> None:
@@ -37,7 +51,7 @@ class FaissIndex:
         rows = np.flatnonzero(np.isin(self.ids, _as_ids(ids)))
         if len(rows):
             self.flat.remove_ids(faiss.IDSelectorBatch(rows))
-            self.ids = np.delete(self.ids, rows)
+            self._ids = [np.delete(self.ids, rows)]
             self._order = None
 
     def search(self, queries: Vectors, k: int) -> tuple[Vectors, Ids]:

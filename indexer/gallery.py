@@ -281,8 +281,9 @@ class Gallery:
 
     def verify(self) -> list[str]:
         """Return what is wrong with the gallery, a sentence each; nothing if it is sound. Changes nothing."""
+        found = verify.catalog_problems(self._catalog, self.path)
         with self._views.as_they_are() as snapshot:
-            return verify.problems(self._catalog, self.path, snapshot)
+            return found if found or snapshot is None else verify.snapshot_problems(self._catalog, snapshot)
 
     @contextmanager
     def _changing(self) -> Iterator[Reader]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from indexer.errors import GalleryBusy, GalleryError
+from indexer.errors import GalleryBusy, GalleryError, GalleryMissing
 
 LOCK_SECONDS = 2.0  # how long a second writer waits before it gives up
 
@@ -39,6 +39,8 @@ class WriterLock:
             self._threads.release()
 
     def _acquire(self, seconds: float) -> None:
+        if not self.path.parent.is_dir():  # the lock would make the folder anew, and lock nothing
+            raise GalleryMissing(f"{self.path.parent}: the gallery is gone; nothing can be written")
         try:
             self._processes.acquire(timeout=seconds)
         except Timeout as error:

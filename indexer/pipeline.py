@@ -2,7 +2,7 @@
 
 Threads read and decode ahead, at most ``workers + batch_size`` images; the calling thread embeds batches in the order
 of the files and hands embeddings on every few seconds. However many files there are, no more than
-``workers + 2 * batch_size`` prepared images are alive at once.
+``workers + 2 * batch_size + 1`` prepared images are alive at once.
 """
 
 from __future__ import annotations

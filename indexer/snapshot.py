@@ -8,8 +8,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
 from indexer import view_file
 from indexer.catalog import Catalog, Reader, Row, Stamp, chunks
 from indexer.faiss_index import FaissIndex
@@ -52,6 +50,8 @@ class Snapshot:
         self._register(reader.references())
         self.references, _ = _believed(catalog, reader, folder, REFERENCES)
         self.prototypes, shown = _believed(catalog, reader, folder, PROTOTYPES)
+        self.references.reserve(len(self.known))
+        self.prototypes.reserve(len(self.members))
         self._fill(reader, self.known.keys())
         touched = reader.touched_since(shown) | (self.members.keys() ^ set(self.prototypes.ids.tolist()))
         self._recompute(touched)
@@ -122,9 +122,13 @@ class Snapshot:
                 self.names.pop(class_id, None)
         living = [class_id for class_id in class_ids if class_id in self.members]
         for chunk in chunks(living):
-            self.prototypes.add(chunk, np.stack([self.prototype(class_id) for class_id in chunk]))
+            vectors = self.references.vectors(self.members[class_id][0] for class_id in chunk)
+            for row, class_id in enumerate(chunk):
+                if len(self.members[class_id]) > 1:  # a single reference is its own prototype
+                    vectors[row] = self._prototype(class_id)
+            self.prototypes.add(chunk, vectors)
 
-    def prototype(self, class_id: int) -> Vectors:
+    def _prototype(self, class_id: int) -> Vectors:
         """Return the unit mean of the class's references, some thousand in memory at a time."""
         return prototype(self.references.vectors(ids) for ids in chunks(self.members[class_id], GATHERED))
 

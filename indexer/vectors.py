@@ -54,7 +54,8 @@ def prototype(vectors: Vectors | Iterable[Vectors]) -> Vectors:
     first: Vectors | None = None
     count = 0
     for chunk in (vectors,) if isinstance(vectors, np.ndarray) else vectors:
-        first = chunk[0] if first is None else first
+        if first is None and len(chunk):
+            first = chunk[0]
         total = total + chunk.sum(axis=0, dtype=np.float64)
         count += len(chunk)
     if first is None:

@@ -2,12 +2,191 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from itertools import groupby, islice
+from operator import itemgetter
 from pathlib import Path
+from typing import Any
 
-from indexer.catalog import Catalog
-from indexer.snapshot import Snapshot
+import numpy as np
+from sqlalchemy import select, text
+
+from indexer import view_file
+from indexer.catalog import CHUNK, Catalog, Reader, Stamp, chunks, unpacked
+from indexer.errors import ArgumentError, FirstsightError
+from indexer.faiss_index import FaissIndex
+from indexer.folder import PROTOTYPES, REFERENCES
+from indexer.history import counted
+from indexer.names import check_name, fold
+from indexer.schema import images, references, tables
+from indexer.snapshot import GATHERED, Snapshot
+from indexer.vectors import Vectors, prototype
+from indexer.view_file import NoView
+
+SHOWN = 20  # sentences about one kind of damage
+LENGTH_ERROR = 1e-4  # float32 rounding leaves a length within 1e-6 of 1
+
+# Each selects what must not be: the first column completes the sentence.
+_LAWS = {
+    "the revisions are not numbered 1, 2, 3 without a gap up to {}": (
+        "SELECT max(id) FROM revisions HAVING count(*) > 0 AND (min(id) <> 1 OR max(id) <> count(*))"
+    ),
+    "reference {} came or went in a revision that makes no sense": (
+        'SELECT id FROM "references" WHERE came < 1 OR went <= came'
+        " OR max(came, coalesce(went, 0)) > (SELECT max(id) FROM revisions)"
+    ),
+    "name {} came or went in a revision that makes no sense": (
+        "SELECT id FROM names WHERE came < 1 OR went <= came"
+        " OR max(came, coalesce(went, 0)) > (SELECT max(id) FROM revisions)"
+    ),
+    "reference {} is in the gallery twice": (
+        'SELECT max(id) FROM "references" WHERE went IS NULL GROUP BY class_id, image_id HAVING count(*) > 1'
+    ),
+    "class {} has references but no name, or several names": (
+        'SELECT class_id FROM (SELECT DISTINCT class_id FROM "references" WHERE went IS NULL) AS live'
+        " WHERE (SELECT count(*) FROM names WHERE names.class_id = live.class_id AND names.went IS NULL) <> 1"
+    ),
+    "class {} has a name but no references": (
+        "SELECT class_id FROM names WHERE went IS NULL AND NOT EXISTS"
+        ' (SELECT 1 FROM "references" AS r WHERE r.class_id = names.class_id AND r.went IS NULL)'
+    ),
+}
 
 
-def problems(catalog: Catalog, folder: Path, snapshot: Snapshot | None) -> list[str]:
-    """Return what is wrong, a sentence each."""
-    return []
+def catalog_problems(catalog: Catalog, folder: Path) -> list[str]:
+    """Return what is wrong with the catalog, and with the views in ``folder`` that claim to show it, a sentence each.
+
+    Views that are missing or behind are not wrong. Memory: the views on disk, and about 0.1 kB a reference.
+    """
+    found: list[str] = []
+    try:
+        with catalog.reading() as reader:
+            for check in (_file, _laws, _names, _vectors):
+                found += _some(check(reader))
+            found += _saved_views(catalog, reader, folder)
+    except FirstsightError as error:
+        found.append(str(error))
+    return found
+
+
+def snapshot_problems(catalog: Catalog, snapshot: Snapshot) -> list[str]:
+    """Return in what the views in memory differ from the catalog; nothing if they show another revision."""
+    with catalog.reading() as reader:
+        if snapshot.stamp != reader.newest():
+            return []
+        rows = {row.id: (row.class_id, row.shown) for row in reader.references()}
+        found = [] if rows == snapshot.known else ["in memory: the references are not the catalog's"]
+        found += [] if reader.names() == snapshot.names else ["in memory: the names are not the catalog's"]
+        found += _differences("in memory, references", snapshot.references, _true_references(reader))
+        found += _differences("in memory, prototypes", snapshot.prototypes, _true_prototypes(reader))
+        return found
+
+
+def _some(sentences: Iterable[str]) -> Iterator[str]:
+    iterator = iter(sentences)
+    yield from islice(iterator, SHOWN)
+    rest = sum(1 for _ in iterator)
+    if rest:
+        yield f"and {rest:,} more like the last"
+
+
+def _file(reader: Reader) -> Iterator[str]:
+    for (problem,) in reader.connection.execute(text("PRAGMA integrity_check")):
+        if problem != "ok":
+            yield f"the catalog's file is damaged: {' '.join(problem.split())}"
+    for table, row, parent, _ in reader.connection.execute(text("PRAGMA foreign_key_check")):
+        yield f"row {row} of {table} points to a row of {parent} that is not there"
+    present = set(reader.connection.scalars(text("SELECT name FROM sqlite_master")))
+    for index in sorted(str(index.name) for table in tables.tables.values() for index in table.indexes):
+        if index not in present:
+            yield f"the catalog lacks its index {index}"
+
+
+def _laws(reader: Reader) -> Iterator[str]:
+    for sentence, query in _LAWS.items():
+        for row in reader.connection.execute(text(query)):
+            yield sentence.format(row[0])
+
+
+def _names(reader: Reader) -> Iterator[str]:
+    seen: dict[str, str] = {}
+    for name in reader.names().values():
+        other = seen.setdefault(fold(name), name)
+        if other is not name:
+            yield f"the class names {other!r} and {name!r} are the same but for their case"
+    for name, folded in reader.connection.execute(text("SELECT name, folded FROM names")):
+        try:
+            fit = check_name(name) == name
+        except ArgumentError:
+            fit = False
+        if not fit or folded != fold(name):
+            yield f"{name!a} is not a class name as the catalog writes them"
+
+
+def _vectors(reader: Reader) -> Iterator[str]:
+    stored = select(images.c.hash, images.c.vector).order_by(images.c.id)
+    for rows in reader.connection.execute(stored.execution_options(yield_per=CHUNK)).partitions():
+        whole = [row for row in rows if len(row.vector) == 4 * reader.dim]
+        for row in rows:
+            if len(row.vector) != 4 * reader.dim:
+                yield f"image {row.hash[:12]}: its vector has {len(row.vector)} bytes, not {4 * reader.dim}"
+        vectors = np.frombuffer(b"".join(row.vector for row in whole), "<f4").reshape(-1, reader.dim)
+        lengths = np.linalg.norm(vectors.astype(np.float64), axis=1)
+        for place in np.flatnonzero(~(np.abs(lengths - 1.0) <= LENGTH_ERROR)):
+            yield f"image {whole[place].hash[:12]}: its vector has the length {lengths[place]:g}, not 1"
+
+
+def _saved_views(catalog: Catalog, reader: Reader, folder: Path) -> Iterator[str]:
+    for what, truth in ((REFERENCES, _true_references), (PROTOTYPES, _true_prototypes)):
+        if not (folder / what).exists():
+            continue
+        try:
+            index, label = view_file.load(folder / what, what=what, gallery=catalog.id, dim=catalog.dim)
+        except NoView as error:
+            yield f"{what} {error}; the next query makes it anew"
+            continue
+        stamp = Stamp(label.revision, label.mark)
+        if not reader.knows(stamp):
+            yield f"{what} shows a revision that this gallery never had; the next query makes it anew"
+        elif stamp == reader.newest():
+            yield from _differences(what, index, truth(reader))
+
+
+def _true_references(reader: Reader) -> Iterator[tuple[list[int], Vectors]]:
+    return reader.vectors(row.id for row in reader.references())
+
+
+def _true_prototypes(reader: Reader) -> Iterator[tuple[list[int], Vectors]]:
+    stored = (
+        select(references.c.class_id, images.c.vector)
+        .join(images, images.c.id == references.c.image_id)
+        .where(references.c.went.is_(None))
+        .order_by(references.c.class_id, references.c.id)
+    )
+    rows = reader.connection.execute(stored.execution_options(yield_per=CHUNK))
+    means = ((class_id, _mean(members, reader.dim)) for class_id, members in groupby(rows, key=itemgetter(0)))
+    for some in chunks(means):
+        yield [class_id for class_id, _ in some], np.stack([mean for _, mean in some])
+
+
+def _mean(rows: Iterable[Any], dim: int) -> Vectors:
+    return prototype(unpacked([row.vector for row in some], dim) for some in chunks(rows, GATHERED))
+
+
+def _differences(what: str, index: FaissIndex, truth: Iterable[tuple[list[int], Any]]) -> Iterator[str]:
+    """Yield how an index differs from the (ids, vectors) it should hold."""
+    held, missing, wrong = set(index.ids.tolist()), 0, 0
+    if len(held) != len(index) or index.flat.ntotal != len(index):
+        yield f"{what}: holds some rows twice"
+    for ids, vectors in truth:
+        here = np.array([id in held for id in ids])
+        missing += int((~here).sum())
+        held.difference_update(ids)
+        gap = np.abs(index.vectors(np.array(ids)[here]) - vectors[here]).max(axis=1, initial=0.0)
+        wrong += int((~(gap <= LENGTH_ERROR)).sum())
+    if missing:
+        yield f"{what}: lacks {counted(missing, 'row')} of the catalog"
+    if held:
+        yield f"{what}: holds {counted(len(held), 'row')} that the catalog does not"
+    if wrong:
+        yield f"{what}: holds {counted(wrong, 'wrong vector')}"

@@ -1,0 +1,83 @@
+"""A tiny world: 12-pixel pictures, and an embedder that projects 8x8 pixels at random."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from indexer.gallery import Gallery
+
+DIM = 16
+
+
+class Toy:
+    dim = DIM
+    fingerprint = "toy"
+    projection = np.random.default_rng(0).normal(size=(192, DIM)).astype(np.float32)
+
+    def __init__(self):
+        self.embedded = 0
+
+    def prepare(self, image):
+        return np.asarray(image.resize((8, 8)), np.float32).ravel() / 255 - 0.5
+
+    def embed(self, images):
+        self.embedded += len(images)
+        # Not a matrix product: its last digits would depend on who else is in the batch.
+        vectors = np.einsum("ij,jk->ik", np.stack(images), self.projection)
+        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def write_photo(path, seed):
+    """Write a picture that only this seed gives."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (12, 12, 3), np.uint8)
+    Image.fromarray(pixels).save(path, format="PNG")
+    return path
+
+
+def stored(gallery):
+    """What the catalog holds, read past all of the program: {(name, hash, root, path): vector}."""
+    query = """
+        SELECT names.name, images.hash, r.root, r.path, images.vector FROM "references" AS r
+        JOIN images ON images.id = r.image_id JOIN names ON names.class_id = r.class_id
+        WHERE r.went IS NULL AND names.went IS NULL
+    """
+    with closing(sqlite3.connect(Path(gallery) / "catalog.sqlite")) as connection:
+        return {row[:4]: row[4] for row in connection.execute(query)}
+
+
+@pytest.fixture
+def model():
+    return Toy()
+
+
+@pytest.fixture
+def photo():
+    return write_photo
+
+
+@pytest.fixture
+def catalog_of():
+    return stored
+
+
+@pytest.fixture
+def gallery(tmp_path):
+    with Gallery.create(tmp_path / "birds.gallery", dim=DIM, fingerprint="toy", embedder={"weights": "toy"}) as made:
+        yield made
+
+
+@pytest.fixture
+def random_units():
+    def make(count, *, seed=0, dim=DIM):
+        vectors = np.random.default_rng(seed).normal(size=(count, dim))
+        return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+
+    return make

@@ -1,0 +1,204 @@
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import subprocess
+import sys
+import tempfile
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from indexer.catalog import Catalog, Stamp
+from indexer.errors import GalleryBusy, GalleryDamaged, GalleryError, GalleryNewer
+from indexer.gallery import Gallery
+
+
+@pytest.fixture
+def path(tmp_path):
+    Catalog.create(tmp_path / "catalog.sqlite", dim=16, fingerprint="toy", embedder={"weights": "töy"})
+    return tmp_path / "catalog.sqlite"
+
+
+@pytest.fixture
+def catalog(path):
+    catalog = Catalog(path)
+    yield catalog
+    catalog.close()
+
+
+def run_sql(path, *statements):
+    with closing(sqlite3.connect(path)) as connection, connection:
+        for statement in statements:
+            connection.execute(statement)
+
+
+def test_it_remembers_what_it_was_made_with(catalog):
+    assert (catalog.dim, catalog.fingerprint, catalog.embedder) == (16, "toy", {"weights": "töy"})
+    with catalog.reading() as reader:
+        assert reader.newest() == Stamp(0, catalog.id)
+        assert reader.log() == []
+
+
+def test_sqlite_keeps_what_it_acknowledged_and_checks_references(catalog, path):
+    with catalog.reading() as reader:
+        pragmas = {name: reader.connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in SAFE}
+
+    assert pragmas == SAFE
+
+
+SAFE = {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1}
+
+
+def test_its_version_changes_with_any_commit_of_anybody_and_only_then(catalog, path):
+    first = catalog.version()
+    with catalog.reading() as reader:
+        reader.log()
+    assert catalog.version() == first
+
+    run_sql(path, "INSERT INTO classes DEFAULT VALUES")
+    second = catalog.version()
+    with catalog.writing() as reader:
+        reader.connection.exec_driver_sql("INSERT INTO classes DEFAULT VALUES")
+
+    assert len({first, second, catalog.version()}) == 3
+
+
+def test_a_reader_sees_one_revision_while_another_one_is_made(catalog, path):
+    with catalog.reading() as reader:
+        before = reader.newest()
+        run_sql(path, "INSERT INTO revisions VALUES (1, 'mark', 'learn', 'x', 'now')")
+        assert reader.newest() == before
+    with catalog.reading() as reader:
+        assert reader.newest() == Stamp(1, "mark")
+
+
+def test_a_transaction_that_fails_leaves_nothing(catalog):
+    def interrupted():
+        with catalog.writing() as reader:
+            reader.connection.exec_driver_sql("INSERT INTO revisions VALUES (1, 'mark', 'learn', 'x', 'now')")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+
+    with catalog.reading() as reader:
+        assert reader.log() == []
+
+
+def test_a_newer_schema_is_refused(path):
+    run_sql(path, "UPDATE meta SET value = '2' WHERE key = 'schema_version'")
+
+    with pytest.raises(GalleryNewer, match="newer firstsight"):
+        Catalog(path)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "DELETE FROM meta WHERE key = 'schema_version'",
+        "DELETE FROM meta WHERE key = 'dim'",
+        "UPDATE meta SET value = 'many' WHERE key = 'dim'",
+        "UPDATE meta SET value = '{' WHERE key = 'embedder'",
+        "DROP TABLE meta",
+    ],
+)
+def test_a_catalog_that_lacks_a_part_is_damaged(path, damage):
+    run_sql(path, damage)
+
+    with pytest.raises(GalleryDamaged, match="restore it from a copy") as caught:
+        Catalog(path)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("content", [b"", b"not a database at all, but long enough to look like one" * 100])
+def test_a_file_that_is_no_catalog_is_damaged(path, content):
+    path.write_bytes(content)
+
+    with pytest.raises(GalleryDamaged):
+        Catalog(path)
+
+
+def test_a_catalog_is_never_made_by_opening_it(tmp_path):
+    with pytest.raises(GalleryError):
+        Catalog(tmp_path / "catalog.sqlite")
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_path_may_hold_what_a_url_may_not(tmp_path):
+    folder = tmp_path / "a b#c?d%20é&mode=ro"
+    folder.mkdir()
+    Catalog.create(folder / "catalog.sqlite", dim=3, fingerprint="toy", embedder={})
+    catalog = Catalog(folder / "catalog.sqlite")
+
+    assert catalog.dim == 3
+    catalog.close()
+
+
+def test_a_closed_one_says_so(catalog):
+    catalog.close()
+    catalog.close()
+
+    for use in (catalog.version, lambda: catalog.reading().__enter__(), lambda: catalog.writing().__enter__()):
+        with pytest.raises(GalleryError, match="closed"):
+            use()
+
+
+def test_a_lock_held_by_another_program_is_told_in_one_line(path, monkeypatch):
+    monkeypatch.setattr("indexer.schema.BUSY_SECONDS", 0.05)
+    catalog = Catalog(path)
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(GalleryBusy, match="another program"), catalog.writing():
+            pytest.fail("two writers")
+    catalog.close()
+
+
+def test_a_full_disk_changes_nothing_and_is_told_in_one_line(catalog):
+    def fill():
+        with catalog.writing() as reader:
+            reader.connection.exec_driver_sql("PRAGMA max_page_count = 1")
+            reader.connection.exec_driver_sql("INSERT INTO images (hash, vector) VALUES ('x', zeroblob(1000000))")
+
+    with pytest.raises(GalleryError, match="disk is full"):
+        fill()
+
+    with catalog.reading() as reader:
+        assert reader.known(["x"]) == set()
+
+
+READ_ONLY = """
+import os, sys
+import sqlalchemy.dialects.sqlite
+from indexer.gallery import Gallery
+if os.geteuid() == 0:
+    os.setuid(65534)
+with Gallery.open(sys.argv[1]) as gallery:
+    print(gallery.search_references([1.0] + [0.0] * 15, k=1)[0][0].name, gallery.verify())
+    try:
+        gallery.remove("heron")
+    except Exception as error:
+        print(type(error).__name__, str(error).count("\\n"))
+"""
+
+
+def test_a_gallery_that_may_only_be_read_answers_all_the_same():
+    top = Path(tempfile.mkdtemp())  # not tmp_path, where a process without rights may not go
+    folder = top / "gallery"
+    try:
+        with Gallery.create(folder, dim=16, fingerprint="toy") as gallery:
+            gallery.add("heron", [("hash", None, [1.0] + [0.0] * 15)])
+        before = sorted(entry.name for entry in folder.iterdir())
+        top.chmod(0o755)
+        folder.chmod(0o555)
+
+        command = [sys.executable, "-c", READ_ONLY, str(folder)]
+        ran = subprocess.run(command, capture_output=True, text=True, check=False)
+
+        assert (ran.stdout, ran.stderr) == ("heron []\nGalleryError 0\n", "")
+        assert sorted(entry.name for entry in folder.iterdir()) == before
+    finally:
+        folder.chmod(0o755)
+        shutil.rmtree(top)
