@@ -1,7 +1,6 @@
 """Vectors in, neighbours out."""
 
 from indexer.build import Plan, Report, index, plan
-from indexer.catalog import Revision
 from indexer.changes import Changes, File
 from indexer.errors import (
     ArgumentError,
@@ -23,6 +22,7 @@ from indexer.gallery import Gallery, Reference
 from indexer.history import Change, Coming
 from indexer.images import MAX_PIXELS, ImageLike, Loaded, load
 from indexer.pipeline import Job, Model, Progress
+from indexer.reader import Revision
 from indexer.search import ClassHit, ClassHits, ReferenceHit
 from indexer.sources import Failure, Found, Listing, find
 from indexer.vectors import METRICS, prototype, unit

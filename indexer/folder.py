@@ -15,6 +15,7 @@ CATALOG = "catalog.sqlite"
 REFERENCES = "references.faiss"
 PROTOTYPES = "prototypes.faiss"
 LOCK = "writer.lock"
+VIEWS_LOCK = "views.lock"
 
 
 def make(path: str | os.PathLike[str], fill: Callable[[Path], None]) -> None:

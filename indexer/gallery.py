@@ -13,15 +13,17 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from indexer import folder, history, search, verify
-from indexer.catalog import Catalog, Reader, Revision
+from indexer.catalog import Catalog
 from indexer.errors import (
     ArgumentError,
     ClassMissing,
     EmbedderMismatch,
 )
 from indexer.history import Change, Coming
+from indexer.images import printable
 from indexer.lock import WriterLock
 from indexer.names import check_name, suggestion
+from indexer.reader import Reader, Revision
 from indexer.search import ClassHits, ReferenceHit
 from indexer.vectors import as_queries, check_count, metric_named
 from indexer.views import Views
@@ -52,7 +54,7 @@ class Gallery:
         self.path = path
         self._catalog = catalog
         self._writer = WriterLock(path / folder.LOCK)
-        self._views = Views(catalog, path, self._writer)
+        self._views = Views(catalog, path)
 
     @classmethod
     def create(
@@ -164,7 +166,7 @@ class Gallery:
         with self._changing() as reader:
             class_id = reader.class_id(name)
             present = set() if class_id is None else {row.hash for row in reader.references(of_class=class_id)}
-            paths = {hash: path for hash, path, _ in reversed(embeddings) if hash not in present}
+            paths = {hash: path and printable(path) for hash, path, _ in reversed(embeddings) if hash not in present}
             history.stage(reader, hashes, vectors)
             come = [Coming(name, hash, None, path) for hash, path in reversed(paths.items())]
             return history.revise(

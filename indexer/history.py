@@ -11,9 +11,9 @@ from typing import NamedTuple
 from sqlalchemy import Table, exists, func, insert, literal, select, update
 from sqlalchemy.engine import Connection
 
-from indexer.catalog import Reader, Revision, chunks, packed
 from indexer.errors import ClassExists, GalleryError
 from indexer.names import fold, refuse_twins, twins
+from indexer.reader import Reader, Revision, chunks, packed
 from indexer.schema import classes, images, names, references, revisions
 from indexer.vectors import Vectors
 
@@ -73,7 +73,7 @@ def revise(
         going = update(references).where(references.c.id.in_(chunk), references.c.went.is_(None))
         connection.execute(going.values(went=revision))
     wanted = list(dict.fromkeys(one.name for one in come))
-    owners = _class_ids(connection, wanted)
+    owners = reader.class_ids(wanted)
     _end_classes(connection, revision, keep=set(owners.values()))
     owners |= _begin_classes(connection, revision, [name for name in wanted if name not in owners])
     for coming in chunks(come):
@@ -103,10 +103,9 @@ def rename(reader: Reader, class_id: int, new: str, summary: str) -> Change:
 
 def undo(reader: Reader) -> Change:
     """Reverse the newest revision by a new one. Undone again, the change is back."""
-    log = reader.log()
-    if not log:
+    last = next(iter(reader.log(limit=1)), None)
+    if last is None:
         raise GalleryError("there is nothing to undo: the gallery has no revisions")
-    last = log[0]
     summary = _undone(last)
     revision = _new_revision(reader, "undo", summary)
     added, removed = _reverse(reader.connection, references, last.id, revision)
@@ -139,14 +138,6 @@ def _reverse(connection: Connection, table: Table, undone: int, revision: int) -
     again = select(*(table.c[name] for name in kept), literal(revision)).where(table.c.went == undone)
     coming = connection.execute(insert(table).from_select([*kept, "came"], again.order_by(table.c.id)))
     return coming.rowcount, going.rowcount
-
-
-def _class_ids(connection: Connection, wanted: Iterable[str]) -> dict[str, int]:
-    found: dict[str, int] = {}
-    for chunk in chunks(wanted):
-        live = select(names.c.name, names.c.class_id).where(names.c.went.is_(None), names.c.name.in_(chunk))
-        found.update((name, class_id) for name, class_id in connection.execute(live))
-    return found
 
 
 def _end_classes(connection: Connection, revision: int, *, keep: Collection[int]) -> None:

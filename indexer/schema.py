@@ -54,7 +54,7 @@ names = Table(
     Column("name", Text, nullable=False),
     Column("folded", Text, nullable=False),  # equal for names that differ only by case
     Column("came", ForeignKey("revisions.id"), nullable=False, index=True),
-    Column("went", ForeignKey("revisions.id"), index=True),
+    Column("went", ForeignKey("revisions.id")),
     sqlite_autoincrement=True,
 )
 references = Table(
@@ -66,9 +66,12 @@ references = Table(
     Column("root", Text),  # the indexed folder; NULL for a learnt reference
     Column("path", Text),  # below root; for a learnt reference as it was given
     Column("came", ForeignKey("revisions.id"), nullable=False, index=True),
-    Column("went", ForeignKey("revisions.id"), index=True),
+    Column("went", ForeignKey("revisions.id")),
     sqlite_autoincrement=True,
 )
+for _table in (names, references):
+    # Without the living: an index in which nearly all is NULL would be chosen to find them, and be no help.
+    Index(f"gone_{_table.name}", _table.c.went, sqlite_where=_table.c.went.is_not(None))
 Index("live_names", names.c.folded, unique=True, sqlite_where=names.c.went.is_(None))
 Index("live_name_of_class", names.c.class_id, unique=True, sqlite_where=names.c.went.is_(None))
 Index(

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from indexer import view_file
-from indexer.catalog import Catalog, Reader, Row, Stamp, chunks
+from indexer.catalog import Catalog
 from indexer.faiss_index import FaissIndex
 from indexer.folder import PROTOTYPES, REFERENCES
+from indexer.reader import Reader, Row, Stamp, chunks
 from indexer.vectors import Vectors, prototype
 from indexer.view_file import Label, NoView
 
@@ -74,16 +75,14 @@ class Snapshot:
         self.stamp = newest
         return True
 
-    def save(self, catalog: Catalog, folder: Path) -> bool:
-        """Write both views into ``folder``; False if the disk is full or may not be written, which harms no query."""
+    def save(self, catalog: Catalog, folder: Path) -> None:
+        """Write both views into ``folder``. If the disk is full or may not be written, no query suffers from it."""
+        self.lag = 0  # also if it fails: tried again only when as much has changed again
         try:
             for what, index in ((REFERENCES, self.references), (PROTOTYPES, self.prototypes)):
                 view_file.save(index, folder / what, Label(what, catalog.id, *self.stamp))
         except OSError as error:
             _log.info("the views of %s stay in memory: %s", folder, error)
-            return False
-        self.lag = 0
-        return True
 
     def _register(self, rows: Iterable[Row]) -> None:
         for row in rows:

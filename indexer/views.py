@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from indexer import folder
 from indexer.catalog import Catalog
 from indexer.errors import GalleryError
 from indexer.lock import WriterLock
@@ -21,10 +22,10 @@ CLOSE_SHARE = 0.01  # exceeded: saved at close
 class Views:
     """The snapshot that queries see. One thread at a time looks at it."""
 
-    def __init__(self, catalog: Catalog, folder: Path, writer: WriterLock) -> None:
+    def __init__(self, catalog: Catalog, path: Path) -> None:
         self._catalog = catalog
-        self._folder = folder
-        self._writer = writer
+        self._path = path
+        self._saving = WriterLock(path / folder.VIEWS_LOCK)  # its own: a reader that saves keeps no writer waiting
         self._lock = threading.RLock()
         self._snapshot: Snapshot | None = None
         self._seen = -1  # the catalog's version when the snapshot was last compared with it
@@ -55,7 +56,8 @@ class Views:
     def close(self) -> None:
         """Write the views if that is worth it, and let go of them."""
         with self._lock:
-            self._save(rows=0, share=CLOSE_SHARE)
+            if self._snapshot is not None and self._catalog.version() == self._seen:  # else newer ones may be there
+                self._save(rows=0, share=CLOSE_SHARE)
             self._snapshot = None
 
     def _renewed(self) -> Snapshot:
@@ -63,7 +65,7 @@ class Views:
         snapshot, self._snapshot = self._snapshot, None
         with self._catalog.reading() as reader:
             if snapshot is None or not snapshot.catch_up(reader):
-                snapshot = Snapshot.load(self._catalog, reader, self._folder)
+                snapshot = Snapshot.load(self._catalog, reader, self._path)
         self._snapshot = snapshot
         self._save(rows=SAVE_ROWS, share=SAVE_SHARE)
         return snapshot
@@ -73,7 +75,7 @@ class Views:
         if snapshot is None or snapshot.lag <= rows or snapshot.lag <= share * len(snapshot.references):
             return
         try:
-            with self._writer.held(seconds=0):
-                snapshot.save(self._catalog, self._folder)
+            with self._saving.held(seconds=0):
+                snapshot.save(self._catalog, self._path)
         except GalleryError:
-            return  # somebody is writing, and will save; or nobody may write here, and memory must do
+            return  # somebody else is saving, or nobody may write here, and memory must do

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from indexer.catalog import Catalog, Stamp
+from indexer.catalog import Catalog
 from indexer.errors import GalleryBusy, GalleryDamaged, GalleryError, GalleryNewer
 from indexer.gallery import Gallery
+from indexer.reader import Stamp
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from indexer.errors import (
     GalleryMissing,
 )
 from indexer.gallery import Gallery
+from indexer.history import Coming
 
 
 @pytest.fixture
@@ -121,6 +122,12 @@ def test_a_reference_without_a_path_shows_its_content(gallery, random_units):
     gallery.add("heron", [("0123456789abcdef", None, random_units(1)[0])])
 
     assert gallery.search_references(np.ones(16))[0][0].reference == "sha256:0123456789ab"
+
+
+def test_a_path_that_no_database_can_hold_is_kept_printable(gallery, random_units):
+    gallery.add("heron", [("hash", "bad\udcff.jpg", random_units(1)[0])])
+
+    assert gallery.search_references(np.ones(16))[0][0].reference == "bad\\udcff.jpg"
 
 
 @pytest.mark.parametrize("bad", [np.zeros(16), np.full(16, np.nan), np.ones(15), np.ones((1, 16)), "vector"])
@@ -304,6 +311,33 @@ def test_many_threads_may_use_one_gallery(gallery, learn, random_units):
     assert failures == []
     assert (gallery.classes(), gallery.revision) == ({"always": 1}, 65)
     assert gallery.verify() == []
+
+
+def test_a_reader_never_sees_half_a_revision(gallery, random_units):
+    """Every revision swaps one pair for another, so whatever is seen is one pair."""
+    vectors, seen, done = random_units(50), [], threading.Event()
+
+    def read():
+        with Gallery.open(gallery.path) as reader:
+            while not done.is_set():
+                hits = reader.search_references(vectors[0], k=99)[0]
+                seen.append({(hit.name, hit.reference) for hit in hits})
+
+    gallery.stage([f"hash {row}" for row in range(50)], vectors)
+    ids, threads = [], [threading.Thread(target=read) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for row in range(0, 50, 2):
+        pair = [Coming(f"pair {row}", f"hash {row + side}", None, f"{row} {side}") for side in (0, 1)]
+        gallery.revise("index", "swap", leave=ids, come=pair)
+        ids = [one.id for one in gallery.references()]
+    done.set()
+    for thread in threads:
+        thread.join()
+
+    pairs = [{(f"pair {row}", f"{row} {side}") for side in (0, 1)} for row in range(0, 50, 2)]
+    assert all(one in [set(), *pairs] for one in seen)
+    assert len({frozenset(one) for one in seen}) > 2
 
 
 def test_what_is_staged_is_seen_by_nobody(gallery, random_units):

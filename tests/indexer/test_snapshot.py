@@ -10,9 +10,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from indexer import view_file
-from indexer.folder import PROTOTYPES, REFERENCES
+from indexer.folder import LOCK, PROTOTYPES, REFERENCES, VIEWS_LOCK
 from indexer.gallery import Gallery
 from indexer.history import Coming
+from indexer.lock import WriterLock
 from indexer.snapshot import Snapshot
 
 POOL = np.random.default_rng(7).normal(size=(12, 16))
@@ -242,7 +243,7 @@ def test_a_catalog_restored_under_an_open_gallery_is_noticed(birds, expected):
 
 
 def test_believed_views_spare_the_catalog(birds, expected, monkeypatch):
-    monkeypatch.setattr("indexer.catalog.unpacked", lambda *_: pytest.fail("read a vector from the catalog"))
+    monkeypatch.setattr("indexer.reader.unpacked", lambda *_: pytest.fail("read a vector from the catalog"))
 
     with Gallery.open(birds) as gallery:
         assert answers(gallery) == expected
@@ -302,6 +303,45 @@ def test_a_view_that_cannot_be_written_stays_in_memory(birds, expected, monkeypa
         assert answers(gallery) == expected
         gallery.save_views()
         assert answers(gallery) == expected
+
+
+def test_while_somebody_else_saves_the_views_nobody_waits(birds, expected):
+    (birds / REFERENCES).unlink()
+    with WriterLock(birds / VIEWS_LOCK).held(), Gallery.open(birds) as gallery:
+        assert answers(gallery) == expected
+        gallery.save_views()
+
+    assert not (birds / REFERENCES).exists()
+
+
+def test_saving_views_keeps_no_writer_waiting(birds, monkeypatch):
+    real = view_file.save
+
+    def save(*arguments):
+        with Gallery.open(birds) as writer, WriterLock(birds / LOCK).held(seconds=0):
+            assert writer.revision == 1
+        real(*arguments)
+
+    (birds / REFERENCES).unlink()
+    monkeypatch.setattr(view_file, "save", save)
+    with Gallery.open(birds) as gallery:
+        gallery.save_views()
+
+    assert (birds / REFERENCES).exists()
+
+
+def test_closing_an_older_reader_leaves_newer_views_alone(birds):
+    reader = Gallery.open(birds)
+    (birds / REFERENCES).unlink()
+    answers(reader)
+    with Gallery.open(birds) as writer:
+        writer.add("class 3", [("new", None, POOL[0])])
+        writer.save_views()
+    newer = (birds / REFERENCES).read_bytes()
+
+    reader.close()
+
+    assert (birds / REFERENCES).read_bytes() == newer
 
 
 def test_an_interrupted_renewal_is_made_good_by_the_next_query(birds, monkeypatch):

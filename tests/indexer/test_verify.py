@@ -191,6 +191,11 @@ def with_a_stranger(index):
     return index
 
 
+def with_one_twice(index):
+    index.add(index.ids[:1], index.vectors(index.ids[:1]))
+    return index
+
+
 def swapped(index):
     return FaissIndex(16, flat=index.flat, ids=np.roll(index.ids, 1))
 
@@ -201,6 +206,7 @@ def swapped(index):
     [
         (without_first, "lacks 1 row of the catalog"),
         (with_a_stranger, "holds 1 row that the catalog does not"),
+        (with_one_twice, "holds some rows twice"),
         (swapped, "wrong vectors"),
     ],
 )
