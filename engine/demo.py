@@ -56,13 +56,11 @@ def run_demo(
         say: called with a line whenever something begins or is known.
     """
     started = time.monotonic()
-    out = _fresh_folder(Path(out))
-    paths, labels = _write_digits(out / "digits", say)
-    draws = [_one_of_each(labels, Random(f"{seed}/{i}")) for i in range(choices)]
-    chosen = draws[0]
-    for row in chosen:
-        (out / "references" / labels[row]).mkdir(parents=True)
-        shutil.copy(paths[row], out / "references" / labels[row])
+    if choices < 2:
+        raise ArgumentError("choices must be at least 2, for there to be an interval")
+    out = Path(out)
+    paths, labels, chosen = write_images(out, seed=seed, say=say)
+    draws = [chosen, *(_one_of_each(labels, Random(f"{seed}/{i}")) for i in range(1, choices))]
 
     say(f"making a gallery with the {weights} weights and indexing one image a digit ...")
     with Recognizer.create(out / "digits.gallery", weights=weights) as recognizer:
@@ -81,7 +79,7 @@ def run_demo(
     raw = [_accuracy(_squared_distances(pixels, pixels[draw]), labels, draw) for draw in draws]
     result = DemoResult(
         accuracy=round(float(np.mean(ours)), 2),
-        interval=round(1.96 * float(np.std(ours, ddof=1)) / math.sqrt(choices), 2) if choices > 1 else math.nan,
+        interval=round(1.96 * float(np.std(ours, ddof=1)) / math.sqrt(choices), 2),
         pixels=round(float(np.mean(raw)), 2),
         choices=choices,
         images=len(paths),
@@ -98,14 +96,28 @@ def run_demo(
     return result
 
 
-def _fresh_folder(out: Path) -> Path:
-    """Only what a demonstration wrote is ever deleted."""
+def write_images(out: Path, *, seed: int, say: Say) -> tuple[list[str], list[str], list[int]]:
+    """Write the images: ``digits/<digit>/``, one reference of each in ``references/<digit>/``, and some stars.
+
+    Only what a demonstration wrote is ever deleted.
+
+    Returns:
+        The paths of the digits, what each shows, and which ten are the references.
+    """
     if out.exists() and any(out.iterdir()) and not (out / "digits").is_dir():
         raise ArgumentError(f"{out}: holds something else: choose an empty folder with --out")
     for name in ("digits", "references", "star", "digits.gallery"):
         shutil.rmtree(out / name, ignore_errors=True)
-    out.mkdir(parents=True, exist_ok=True)
-    return out
+    paths, labels = _write_digits(out / "digits", say)
+    chosen = _one_of_each(labels, Random(f"{seed}/0"))
+    for row in chosen:
+        (out / "references" / labels[row]).mkdir(parents=True)
+        shutil.copy(paths[row], out / "references" / labels[row])
+    (out / "star" / "queries").mkdir(parents=True)
+    _draw_star(turn=0.0, size=24).save(out / "star" / "reference.png")
+    for i, (turn, size) in enumerate([(8.0, 22.0), (-10.0, 26.0), (14.0, 19.0)]):
+        _draw_star(turn=turn, size=size).save(out / "star" / "queries" / f"{i}.png")
+    return paths, labels, chosen
 
 
 def _write_digits(folder: Path, say: Say) -> tuple[list[str], list[str]]:
@@ -146,13 +158,8 @@ def _squared_distances(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArra
 def _learn_and_forget(recognizer: Recognizer, out: Path, say: Say) -> list[tuple[Path, str, Answer]]:
     """Teach an eleventh class from one image, ask for it, and forget it; return question, truth and answer."""
     say("teaching an eleventh class, a star, from one image ...")
-    reference, queries = out / "star" / "reference.png", out / "star" / "queries"
-    queries.mkdir(parents=True)
-    _draw_star(turn=0.0, size=24).save(reference)
-    for i, (turn, size) in enumerate([(8.0, 22.0), (-10.0, 26.0), (14.0, 19.0)]):
-        _draw_star(turn=turn, size=size).save(queries / f"{i}.png")
-    recognizer.learn("star", str(reference))
-    stars = sorted(queries.iterdir())
+    recognizer.learn("star", str(out / "star" / "reference.png"))
+    stars = sorted((out / "star" / "queries").iterdir())
     answers = recognizer.recognize([str(star) for star in stars])
     say(f"  {sum(answer.name == 'star' for answer in answers)} of {len(answers)} other stars recognised")
     recognizer.forget("star")

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self, overload
+from typing import Any, Literal, Self, Unpack, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ from engine.embedder import Embedder
 from engine.runtime import choose_device
 from engine.weights import load_embedder
 from indexer import build
-from indexer.errors import FirstsightError, GalleryMissing, ImageError
+from indexer.errors import GalleryMissing, ImageError, SourceError
 from indexer.gallery import Change, Gallery
 from indexer.images import ImageLike, Loaded, load
 from indexer.sources import find
@@ -95,7 +95,7 @@ class Recognizer:
 
     # -- images in ---------------------------------------------------------------------------------------------
 
-    def index(self, folder: str | os.PathLike[str], **how: Any) -> build.Report:
+    def index(self, folder: str | os.PathLike[str], **how: Unpack[build.Options]) -> build.Report:
         """Make the gallery hold what ``folder`` holds, a class per sub-folder; return what changed.
 
         Takes the arguments of ``indexer.build.index``. Interrupted or killed, it goes on where it was when called
@@ -250,17 +250,16 @@ def index_folder(
     *,
     weights: str | os.PathLike[str] | None = None,
     device: str | None = None,
-    class_depth: int = 1,
-    dry_run: bool = False,
-    **how: Any,
+    **how: Unpack[build.Options],
 ) -> build.Report:
     """Index ``folder`` into the gallery at ``gallery``, which is made if there is none; return what changed.
 
     A gallery is made with ``weights``, or those that ``Recognizer.create`` takes; an existing one keeps its own.
-    A folder that cannot be indexed leaves no gallery behind, nor does a dry run.
+    A folder that cannot be indexed leaves no gallery behind, nor does a dry run. Other arguments are those of
+    ``indexer.build.index``.
     """
-    find(folder, class_depth=class_depth)  # a wrong folder is told before weights are fetched and a gallery is made
-    how |= {"class_depth": class_depth, "dry_run": dry_run}
+    # A wrong folder is told before weights are fetched and a gallery is made.
+    find(folder, **({"class_depth": how["class_depth"]} if "class_depth" in how else {}))
     try:
         opened = Recognizer.open(gallery, weights=weights, device=device)
     except GalleryMissing:
@@ -274,14 +273,15 @@ def _index_into_new(
     gallery: Path,
     weights: str | os.PathLike[str] | None,
     device: str | None,
-    how: dict[str, Any],
+    how: build.Options,
 ) -> build.Report:
     chosen = {} if weights is None else {"weights": weights}
     with tempfile.TemporaryDirectory() as scratch:
-        path = Path(scratch) / "dry.gallery" if how["dry_run"] else gallery
+        path = Path(scratch) / "dry.gallery" if how.get("dry_run") else gallery
+        made = Recognizer.create(path, device=device, **chosen)  # refuses what is there already: it is not ours
         try:
-            with Recognizer.create(path, device=device, **chosen) as fresh:
-                return fresh.index(folder, **how)
-        except FirstsightError:
+            with made:
+                return made.index(folder, **how)
+        except SourceError:
             shutil.rmtree(path, ignore_errors=True)
             raise

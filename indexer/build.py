@@ -7,6 +7,7 @@ import time
 from collections.abc import Collection, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
+from typing import TypedDict
 
 from indexer import pipeline, sources
 from indexer.changes import Changes, File, compare
@@ -20,6 +21,17 @@ from indexer.sources import Failure
 from indexer.vectors import check_count
 
 MOST_WORKERS = 16
+
+
+class Options(TypedDict, total=False):
+    """The keyword arguments of ``index``, for those who pass them on; their defaults are its own."""
+
+    class_depth: int
+    batch_size: int
+    max_pixels: int
+    workers: int | None
+    dry_run: bool
+    progress: Progress | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,6 @@ INTERRUPTED: Final = 130  # what typer makes of Ctrl-C, as shells do
 
 app = typer.Typer(
     help="Recognise things from one picture each.",
-    no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -46,7 +45,7 @@ def main() -> None:
     # Too many pixels are refused in our own words; Pillow's warning of the same would only come before them.
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)
     try:
-        status = app(standalone_mode=False) or 0
+        status = app(sys.argv[1:] or ["--help"], standalone_mode=False) or 0
     except TyperException as error:
         _refuse(f"{error.format_message()} (see `firstsight --help`)", 2)
     except ArgumentError as error:

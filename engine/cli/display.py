@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -28,8 +29,17 @@ from engine.answers import Answer, Hit
 from indexer.build import Report
 from indexer.sources import Failure
 
-out = Console(soft_wrap=True, highlight=False, markup=False)
-err = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
+
+def _console(*, stderr: bool) -> Console:
+    """A console that folds lines on a terminal only: a pipe or a file gets them whole."""
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(
+        stderr=stderr, soft_wrap=True, highlight=False, markup=False, width=None if stream.isatty() else 10_000
+    )
+
+
+out = _console(stderr=False)
+err = _console(stderr=True)
 
 
 def print_json(value: Any) -> None:
@@ -40,7 +50,7 @@ def print_json(value: Any) -> None:
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Print rows under their column names; numbers stand to the right."""
     rows = [list(row) for row in rows]
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for index, column in enumerate(columns):
         numeric = bool(rows) and all(isinstance(row[index], int | float) for row in rows)
         table.add_column(column, justify="right" if numeric else "left", overflow="fold")

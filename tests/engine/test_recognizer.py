@@ -248,6 +248,19 @@ def test_a_folder_that_cannot_be_indexed_leaves_no_gallery_behind(case, photos, 
     assert not (tmp_path / "n.gallery").exists()
 
 
+def test_a_folder_that_is_no_gallery_is_never_touched(photos, weights, tmp_path):
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter.txt").write_text("years of work")
+
+    with pytest.raises(GalleryExists):
+        index_folder(photos, tmp_path / "thesis", weights=weights)
+    with pytest.raises(GalleryExists):
+        index_folder(photos, photos, weights=weights)
+
+    assert (tmp_path / "thesis" / "chapter.txt").read_text() == "years of work"
+    assert len(list(photos.glob("*/*.png"))) == 12
+
+
 def test_a_dry_run_makes_no_gallery(photos, weights, tmp_path):
     report = index_folder(photos, tmp_path / "n.gallery", weights=weights, dry_run=True)
 

@@ -1,0 +1,120 @@
+"""What the documentation shows is executed, and what it says of the commands is true."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+
+from engine import cli, demo, training
+from engine.cli import display
+from engine.recipes import RECIPES
+from engine.weights import BUNDLED, read_checkpoint
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+WEIGHTS = (ROOT / "docs" / "weights.md").read_text(encoding="utf-8")
+
+needs_weights = pytest.mark.skipif(not BUNDLED.exists(), reason="the package was built without its weights")
+
+
+def blocks(text, language):
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture
+def after_the_demo(tmp_path, monkeypatch):
+    """The folder that `make demo` leaves, without its galleries and its page."""
+    pytest.importorskip("sklearn")
+    monkeypatch.chdir(tmp_path)
+    demo.write_images(Path("demo"), seed=0, say=lambda _: None)
+
+
+def shell(line, monkeypatch):
+    """Run a line of the shell; return what it prints, on a terminal as wide as it likes."""
+    out = io.StringIO()
+    monkeypatch.setattr(sys, "argv", shlex.split(line))
+    monkeypatch.setattr(display.out, "file", out)
+    with contextlib.redirect_stdout(out), contextlib.suppress(SystemExit):
+        cli.main()
+    return out.getvalue()
+
+
+def told(text):
+    """What an output tells: the place it was run in and the seconds it took are left open."""
+    text = text.replace(str(Path.cwd()), "…")
+    text = re.sub(r"\b\d+\.\d s\b", "0.0 s", text)
+    return [line.rstrip() for line in text.strip().splitlines() if line.strip()]
+
+
+@needs_weights
+def test_the_python_of_the_readme_prints_what_it_says(after_the_demo, capsys):
+    program, output = blocks(README, "python")[0], blocks(README, "text")[0]
+
+    exec(compile(program, "README.md", "exec"), {})
+
+    assert told(capsys.readouterr().out) == told(output)
+
+
+@needs_weights
+def test_the_shell_session_of_the_readme_prints_what_it_says(after_the_demo, monkeypatch):
+    session = next(block for block in blocks(README, "console") if "--gallery" in block)
+
+    for command, output in re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", session, re.MULTILINE):
+        assert told(shell(command, monkeypatch)) == told(output), command
+
+
+def test_every_command_has_help_and_is_in_the_readme():
+    for command in cli.COMMANDS:
+        assert command.__doc__, command
+        assert f"firstsight {command.__name__}" in README
+
+
+def test_every_recipe_is_in_the_documentation():
+    documented = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "docs").glob("*.md"))
+
+    for name in RECIPES:
+        assert f"`{name}`" in documented
+
+
+@needs_weights
+def test_the_bundled_weights_were_trained_by_the_command_that_stands_in_the_documentation(monkeypatch):
+    command = next(block for block in blocks(WEIGHTS, "sh") if "firstsight train" in block)
+    asked = {}
+
+    def remember(folder, out, **settings):
+        asked.update(settings)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "train", remember)
+    shell(command.replace("\\\n", " "), monkeypatch)
+
+    card, _ = read_checkpoint(BUNDLED)
+    trained = card["training"]
+    sampler = {"kind": "Balanced"} | {name: getattr(asked["sampler"], name) for name in asked["sampler"].__slots__}
+    assert asked["recipe"] == card["recipe"]
+    assert asked["backbone"] == card["embedder"]["backbone"]
+    assert asked["size"] == card["embedder"]["preprocessing"]["size"]
+    assert sampler == trained["sampler"]
+    assert {name: getattr(asked["augment"], name) for name in asked["augment"].__slots__} == trained["augment"]
+    for name in ("steps", "seed", "weights", "weight_decay", "quarter_turns"):
+        assert asked[name] == trained[name], name
+
+
+def test_the_changelog_knows_the_version():
+    version = re.search(r'^version = "(.+)"', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+
+    assert f"## {version[1]}" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_no_document_names_a_machine_or_an_index_host():
+    for path in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "requirements.txt", ROOT / "Makefile"]:
+        text = path.read_text(encoding="utf-8")
+        assert not re.search(r"/home/|/root/|/work/|file://|--index-url|--find-links", text.replace("--no-emit", "")), (
+            path
+        )
