@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
+import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 from torchvision.models import ResNet101_Weights
 
@@ -75,10 +75,16 @@ def save_checkpoint(path: Path, embedder: Embedder, recipe: torch.nn.Module, car
     tensors |= {f"recipe.{name}": tensor for name, tensor in recipe.state_dict().items()}
     tensors = {name: _compact(tensor) for name, tensor in tensors.items()}
     metadata = {"firstsight": json.dumps({"format": FORMAT, "embedder": embedder.description(), **card})}
-    with tempfile.TemporaryDirectory(dir=path.absolute().parent, prefix=".saving-") as folder:
-        fresh = Path(folder) / path.name
-        save_file(tensors, fresh, metadata=metadata)
+    fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        with fresh.open("xb") as file:
+            file.write(save(tensors, metadata))
+            file.flush()
+            os.fsync(file.fileno())
         fresh.replace(path)
+    except BaseException:
+        fresh.unlink(missing_ok=True)
+        raise
 
 
 def _compact(tensor: Tensor) -> Tensor:

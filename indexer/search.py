@@ -7,6 +7,7 @@ scored again in float64: an answer does not change with the company of its query
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,18 +100,32 @@ def _class_hits(
     snapshot: Snapshot, query: Vectors, class_ids: Ids, exact: NDArray[np.float64], metric: Metric
 ) -> list[ClassHit]:
     scores, distances = metric(exact)
+    chosen = class_ids.tolist()
+    decided = _deciding(snapshot, query, [snapshot.members[class_id] for class_id in chosen])
     return [
-        ClassHit(snapshot.names[class_id], score, distance, snapshot.known[_nearest(snapshot, query, class_id)].shown)
-        for class_id, score, distance in zip(class_ids.tolist(), scores.tolist(), distances.tolist(), strict=True)
+        ClassHit(snapshot.names[class_id], score, distance, snapshot.known[reference].shown)
+        for class_id, reference, score, distance in zip(
+            chosen, decided, scores.tolist(), distances.tolist(), strict=True
+        )
     ]
 
 
-def _nearest(snapshot: Snapshot, query: Vectors, class_id: int) -> int:
-    """Return the id of the class's reference nearest to the query; the lowest of equals."""
-    members = snapshot.members[class_id]
+def _deciding(snapshot: Snapshot, query: Vectors, members: list[list[int]]) -> list[int]:
+    """Return, for each class's references, the id of the one nearest to the query; the lowest of equals."""
+    rivals = [ids for ids in members if len(ids) > 1]
+    if sum(map(len, rivals)) > GATHERED:
+        return [_nearest(snapshot, query, ids) for ids in members]
+    if not rivals:
+        return [ids[0] for ids in members]
+    # All classes at once: a call for each would cost more than its arithmetic.
+    found = cosines(query, snapshot.references.vectors(chain.from_iterable(rivals)))
+    places = iter(np.split(found, np.cumsum([len(ids) for ids in rivals])[:-1]))
+    return [ids[int(next(places).argmax())] if len(ids) > 1 else ids[0] for ids in members]
+
+
+def _nearest(snapshot: Snapshot, query: Vectors, members: list[int]) -> int:
+    """The same for one class, some thousand references in memory at a time."""
     best, nearest = -2.0, members[0]
-    if len(members) == 1:
-        return nearest
     for start in range(0, len(members), GATHERED):
         ids = members[start : start + GATHERED]
         found = cosines(query, snapshot.references.vectors(ids))

@@ -45,11 +45,10 @@ def test_the_card_and_the_recipe_travel_with_the_weights(embedder, tmp_path):
 def test_a_checkpoint_that_cannot_be_written_leaves_the_old_one(embedder, weights, monkeypatch):
     before = weights.read_bytes()
 
-    def full_disk(tensors, path, metadata):
-        path.write_bytes(b"half")
+    def full_disk(descriptor):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(weights_module, "save_file", full_disk)
+    monkeypatch.setattr(weights_module.os, "fsync", full_disk)
     with pytest.raises(OSError, match="No space"):
         save_checkpoint(weights, embedder, torch.nn.Module(), {})
 
