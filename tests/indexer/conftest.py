@@ -6,6 +6,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+import faiss
 import numpy as np
 import pytest
 from PIL import Image
@@ -13,6 +14,8 @@ from PIL import Image
 from indexer.gallery import Gallery
 
 DIM = 16
+
+faiss.omp_set_num_threads(1)  # threads that wait for each other make small tests slow on a busy machine
 
 
 class Toy:

@@ -13,24 +13,27 @@ from indexer.history import Coming
 EXACT = 1e-6
 
 
-def wide(vector):
-    vector = np.asarray(vector, np.float64)
-    return vector / np.linalg.norm(vector)
+def wide(vectors):
+    vectors = np.asarray(vectors, np.float64)
+    return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
 
 
 def brute_force(vectors, query, metric):
     """{key: (score, distance)} of every vector."""
-    found = {}
-    for key, vector in vectors.items():
-        cosine, gap = float(wide(vector) @ wide(query)), float(np.linalg.norm(wide(vector) - wide(query)))
-        found[key] = (cosine, 1 - cosine) if metric == "cosine" else (-gap, gap)
-    return found
+    points = wide(list(vectors.values())) if vectors else np.empty((0, len(query)))
+    if metric == "cosine":
+        scores = points @ wide(query)
+        distances = 1 - scores
+    else:
+        distances = np.linalg.norm(points - wide(query), axis=1)
+        scores = -distances
+    return dict(zip(vectors, zip(scores.tolist(), distances.tolist(), strict=True), strict=True))
 
 
 def means(classes):
     found = {}
     for name, vectors in classes.items():
-        total = np.sum([wide(vector) for vector in vectors], axis=0)
+        total = wide(vectors).sum(axis=0)
         found[name] = total if np.linalg.norm(total) > 1e-3 else vectors[0]
     return found
 
@@ -68,15 +71,18 @@ def test_the_neighbours_are_those_of_brute_force(tmp_path_factory, made, metric,
         near = gallery.search_references(queries, k=k, metric=metric)
 
     every = {f"{name}/{row}": vector for name, vectors in classes.items() for row, vector in enumerate(vectors)}
+    middles = means(classes)
     for query, answer, hits in zip(queries, found, near, strict=True):
         assert_best(
-            [(hit.name, hit.score, hit.distance) for hit in answer.hits], brute_force(means(classes), query, metric), k
+            [(hit.name, hit.score, hit.distance) for hit in answer.hits], brute_force(middles, query, metric), k
         )
         assert_best([(hit.reference, hit.score, hit.distance) for hit in hits], brute_force(every, query, metric), k)
         assert all(hit.name == hit.reference.split("/")[0] for hit in hits)
-        cosines = sorted((cosine for cosine, _ in brute_force(means(classes), query, "cosine").values()), reverse=True)
+        cosines = sorted((cosine for cosine, _ in brute_force(middles, query, "cosine").values()), reverse=True)
         assert answer.scores.dtype == np.float32
         assert answer.scores.tolist() == pytest.approx(cosines[: max(k, shortlist)], abs=EXACT)
+        if metric == "cosine":
+            assert answer.scores[: len(answer.hits)].tolist() == [np.float32(hit.score) for hit in answer.hits]
         alike = brute_force(every, query, "cosine")
         for hit in answer.hits:
             shown = [alike[f"{hit.name}/{row}"][0] for row in range(len(classes[hit.name]))]
@@ -138,6 +144,18 @@ def test_among_equals_the_first_comes_first(gallery, random_units):
                 assert [hit.name for hit in answer.hits] == names
             for hits in gallery.search_references(queries, k=k):
                 assert [hit.name for hit in hits] == names
+
+
+def test_the_first_of_equals_may_stand_last_in_the_index(gallery, random_units):
+    (vector,) = random_units(1)
+    gallery.stage(["same"], [vector])
+    gallery.revise("index", "", leave=(), come=[Coming(f"class {row}", "same", None, str(row)) for row in range(300)])
+    gallery.search_classes(vector)
+    gallery.revise("index", "", leave=[1], come=[Coming("class 0", "same", None, "elsewhere")])
+
+    (answer,) = gallery.search_classes(vector, k=2, shortlist=0)
+
+    assert [(hit.name, hit.reference) for hit in answer.hits] == [("class 0", "elsewhere"), ("class 1", "1")]
 
 
 def test_an_empty_gallery_knows_nothing(gallery):

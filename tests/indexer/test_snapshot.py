@@ -266,6 +266,16 @@ def test_a_small_change_is_caught_up_without_loading_anew(birds, monkeypatch):
         assert gallery.search_references(POOL[0])[0][0].reference == "new.jpg"
 
 
+def test_what_came_and_went_between_two_queries_was_never_there(birds, expected):
+    with Gallery.open(birds) as gallery:
+        answers(gallery)
+        gallery.add("passing", [("new", "new.jpg", POOL[0])])
+        gallery.rename("passing", "passed")
+        gallery.remove("passed")
+
+        assert answers(gallery) == expected
+
+
 def test_small_changes_do_not_write_the_views(birds, monkeypatch):
     monkeypatch.setattr(view_file, "save", lambda *_: pytest.fail("wrote a view"))
 

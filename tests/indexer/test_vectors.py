@@ -68,12 +68,11 @@ def test_a_prototype_is_the_normalised_mean(random_units):
 
 
 def test_a_single_vector_is_its_own_prototype_to_the_bit(random_units):
-    (vector,) = random_units(1)
+    for vector in random_units(500, dim=2):
+        made = prototype(vector[np.newaxis])
 
-    made = prototype(vector[np.newaxis])
-
-    assert made.tobytes() == vector.tobytes()
-    assert not np.shares_memory(made, vector)
+        assert made.tobytes() == vector.tobytes()
+        assert not np.shares_memory(made, vector)
 
 
 def test_the_first_vector_stands_for_those_that_cancel_out(random_units):
@@ -100,12 +99,14 @@ def test_both_metrics_state_what_they_say_of_unit_vectors(random_units):
         assert (score, distance) == (pytest.approx(-gap, abs=1e-6), pytest.approx(gap, abs=1e-6))
 
 
-def test_no_distance_is_ever_negative(random_units):
-    vectors = random_units(200, dim=64)
-
-    for vector in vectors:
+@pytest.mark.parametrize("dim", [2, 3, 16])
+def test_no_distance_is_ever_negative_nor_nothing(random_units, dim):
+    for vector in random_units(1000, dim=dim):
+        alike = np.stack([vector, vector * np.float32(3), -vector])
         for metric in METRICS.values():
-            assert metric(cosines(vector, vectors))[1].min() >= 0
+            distances = metric(cosines(vector, alike))[1]
+            assert distances.min() >= 0
+            assert distances.max() <= 2
 
 
 def test_equal_rows_have_equal_cosines_wherever_they_stand(random_units):
