@@ -107,7 +107,7 @@ class _Comparison:
     def _moved_between_classes(self, fresh: dict[Key, list[str]], leaving: Sequence[Reference]) -> set[int]:
         """Pair contents that left one class with the same that came to another."""
         gone: dict[str, list[Reference]] = defaultdict(list)
-        for one in reversed(leaving):
+        for one in leaving:
             gone[one.hash].append(one)
         succeeded = set()
         for name, hash in list(fresh):

@@ -56,21 +56,26 @@ class FaissIndex:
 
     def search(self, queries: Vectors, k: int) -> tuple[Vectors, Ids]:
         """Return the scores and ids, ``(n, min(k, len))`` each, of the nearest vectors, best first."""
-        k = min(k, len(self))
-        if not k or not len(queries):
-            return np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
-        scores, rows = self.flat.search(queries, k)
+        scores, rows = self.search_rows(queries, k)
         return scores, self.ids[rows]
 
     def vectors(self, ids: Iterable[int]) -> Vectors:
         """Return copies, ``(n, dim)``, of the vectors of these ids, in this order."""
-        return self._view()[self._rows(_as_ids(ids))]
+        return self.at(self._rows(_as_ids(ids)))
 
-    def _view(self) -> Vectors:
-        # FAISS moves its memory when it grows or shrinks: the array is made anew for each use and never kept.
+    def search_rows(self, queries: Vectors, k: int) -> tuple[Vectors, Ids]:
+        """Return what ``search`` does with rows in place of ids; they are good until the next change."""
+        k = min(k, len(self))
+        if not k or not len(queries):
+            return np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
+        return self.flat.search(queries, k)
+
+    def at(self, rows: Ids) -> Vectors:
+        """Return copies, ``(n, dim)``, of the vectors in these rows."""
         if not len(self):
             return np.empty((0, self.dim), np.float32)
-        return faiss.rev_swig_ptr(self.flat.get_xb(), len(self) * self.dim).reshape(-1, self.dim)
+        # FAISS moves its memory when it grows or shrinks: the array over it is made for each use and never kept.
+        return faiss.rev_swig_ptr(self.flat.get_xb(), len(self) * self.dim).reshape(-1, self.dim)[rows]
 
     def _rows(self, ids: Ids) -> Ids:
         if self._order is None:

@@ -57,10 +57,10 @@ class ClassHits:
 def classes(snapshot: Snapshot, queries: Vectors, *, k: int, metric: Metric, shortlist: int) -> list[ClassHits]:
     """Return the nearest prototypes of each query ``(n, dim)``."""
     found = []
-    scores, ids = snapshot.prototypes.search(queries, max(k + 1, shortlist))
-    for query, row, candidates in zip(queries, scores, ids, strict=True):
-        best, exact = _best(snapshot.prototypes, query, row, candidates, k)
-        nearest = np.clip(row[: max(k, shortlist)], -1.0, 1.0)
+    scores, rows = snapshot.prototypes.search_rows(queries, max(k + 1, shortlist))
+    for query, found_scores, found_rows in zip(queries, scores, rows, strict=True):
+        best, exact = _best(snapshot.prototypes, query, found_scores, found_rows, k)
+        nearest = np.minimum(found_scores[: max(k, shortlist)], 1.0)
         nearest[: len(best)] = exact
         found.append(ClassHits(_class_hits(snapshot, query, best, exact, metric), nearest))
     return found
@@ -69,9 +69,9 @@ def classes(snapshot: Snapshot, queries: Vectors, *, k: int, metric: Metric, sho
 def references(snapshot: Snapshot, queries: Vectors, *, k: int, metric: Metric) -> list[list[ReferenceHit]]:
     """Return the nearest references of each query ``(n, dim)``."""
     found = []
-    scores, ids = snapshot.references.search(queries, k + 1)
-    for query, row, candidates in zip(queries, scores, ids, strict=True):
-        best, exact = _best(snapshot.references, query, row, candidates, k)
+    scores, rows = snapshot.references.search_rows(queries, k + 1)
+    for query, found_scores, found_rows in zip(queries, scores, rows, strict=True):
+        best, exact = _best(snapshot.references, query, found_scores, found_rows, k)
         known = [snapshot.known[id] for id in best.tolist()]
         numbers = zip(*(part.tolist() for part in metric(exact)), strict=True)
         found.append(
@@ -83,15 +83,15 @@ def references(snapshot: Snapshot, queries: Vectors, *, k: int, metric: Metric) 
     return found
 
 
-def _best(index: FaissIndex, query: Vectors, scores: Vectors, ids: Ids, k: int) -> tuple[Ids, NDArray[np.float64]]:
-    """Return the k nearest of the candidates, best first, ties by id, and their exact cosines."""
-    if len(ids) > k and scores[-1] > scores[k - 1] - TIE and len(ids) < len(index):
+def _best(index: FaissIndex, query: Vectors, scores: Vectors, rows: Ids, k: int) -> tuple[Ids, NDArray[np.float64]]:
+    """Return the ids of the k nearest of the candidates, best first, ties by id, and their exact cosines."""
+    if len(rows) > k and scores[-1] > scores[k - 1] - TIE and len(rows) < len(index):
         # The tie may go on beyond what was fetched, and one that was not may have the lower id.
-        row, more = index.search(query[np.newaxis], len(ids) + MORE)
-        scores, ids = row[0], more[0]
-    if len(ids) > k:
-        ids = ids[scores > scores[k - 1] - TIE]
-    exact = cosines(query, index.vectors(ids))
+        more_scores, more_rows = index.search_rows(query[np.newaxis], len(rows) + MORE)
+        scores, rows = more_scores[0], more_rows[0]
+    if len(rows) > k:
+        rows = rows[scores > scores[k - 1] - TIE]
+    ids, exact = index.ids[rows], cosines(query, index.at(rows))
     order = np.lexsort((ids, -exact))[:k]
     return ids[order], exact[order]
 

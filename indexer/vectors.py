@@ -13,6 +13,7 @@ from indexer.errors import ArgumentError
 Vectors = NDArray[np.float32]
 Metric = Callable[[NDArray[np.float64]], tuple[NDArray[np.float64], NDArray[np.float64]]]
 
+_TINY, _HUGE = 1e-200, 1e200  # squared lengths between them were computed without loss
 VANISHING = 1e-6  # a mean shorter than this is rounding noise, and its direction means nothing
 
 
@@ -25,15 +26,21 @@ def unit(vectors: ArrayLike) -> Vectors:
     array = _floats(vectors)
     if array.ndim not in (1, 2) or array.shape[-1] == 0:
         raise ArgumentError(f"vectors have the shape (dim,) or (n, dim), not {array.shape}")
+    squares = np.einsum("...i,...i->...", array, array)
+    if not (squares.min(initial=1.0) > _TINY and squares.max(initial=1.0) < _HUGE):
+        array = _scaled(array)
+        squares = np.einsum("...i,...i->...", array, array)
+    return np.ascontiguousarray(array / np.sqrt(squares)[..., np.newaxis], dtype=np.float32)
+
+
+def _scaled(array: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the vectors with 1 as their largest value: squaring 1e200 or 1e-200 leaves the range of floats."""
     peak = np.abs(array).max(axis=-1, keepdims=True)
     if not np.isfinite(peak).all():
         raise ArgumentError("a vector has values that are not finite; the embedder that made it is broken")
     if not peak.all():
         raise ArgumentError("a vector of length zero has no direction; the embedder that made it is broken")
-    # The largest value first: squaring 1e200 or 1e-200 would leave the range of floats.
-    array = array / peak
-    array /= np.sqrt(np.einsum("...i,...i->...", array, array))[..., np.newaxis]
-    return np.ascontiguousarray(array, dtype=np.float32)
+    return array / peak
 
 
 def as_queries(vectors: ArrayLike, dim: int) -> Vectors:
@@ -71,9 +78,9 @@ def cosines(query: Vectors, vectors: Vectors) -> NDArray[np.float64]:
     Equal rows get equal cosines, whatever stands beside them: a matrix product does not promise that.
     """
     wide, point = vectors.astype(np.float64), query.astype(np.float64)
-    dots = np.einsum("ij,j->i", wide, point)
-    lengths = np.sqrt(np.einsum("ij,ij->i", wide, wide) * np.einsum("j,j->", point, point))
-    return np.clip(dots / lengths, -1.0, 1.0)
+    squares = np.einsum("ij,ij->i", wide, wide) * np.einsum("j,j->", point, point)
+    values = np.einsum("ij,j->i", wide, point) / np.sqrt(squares)
+    return np.maximum(np.minimum(values, 1.0, out=values), -1.0, out=values)
 
 
 def _cosine(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -9,12 +9,15 @@ from pathlib import Path
 import faiss
 import numpy as np
 import pytest
+from hypothesis import settings
 from PIL import Image
 
 from indexer.gallery import Gallery
 
 DIM = 16
 
+settings.register_profile("patient", deadline=None)  # a busy machine is not a failure
+settings.load_profile("patient")
 faiss.omp_set_num_threads(1)  # threads that wait for each other make small tests slow on a busy machine
 
 

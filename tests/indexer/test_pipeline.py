@@ -176,6 +176,24 @@ def test_a_model_that_fails_stops_the_threads_and_keeps_what_was_embedded(jobs, 
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("indexer")]
 
 
+def test_what_was_only_waiting_is_not_read_after_a_failure(jobs, run, model):
+    prepared, plain = [], model.prepare
+
+    def prepare(image):
+        time.sleep(0.005)
+        prepared.append(1)
+        return plain(image)
+
+    def fail(arrays):
+        raise KeyboardInterrupt
+
+    model.prepare, model.embed = prepare, fail
+    with pytest.raises(KeyboardInterrupt):
+        run(jobs(60), Store(), batch_size=20, workers=1)
+
+    assert len(prepared) < 20 + 15  # of the 21 that may be ahead
+
+
 def test_an_error_in_a_thread_is_not_swallowed(jobs, run, model):
     def prepare(image):
         raise ZeroDivisionError

@@ -83,7 +83,7 @@ class Dictionary:
 
 
 @given(st.lists(steps, max_size=14))
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_after_any_changes_a_gallery_is_what_a_dictionary_would_be(tmp_path_factory, sequence):
     path, model = tmp_path_factory.mktemp("made") / "birds.gallery", Dictionary()
     gallery = Gallery.create(path, dim=16, fingerprint="toy")
