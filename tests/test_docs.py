@@ -48,7 +48,7 @@ def shell(line, monkeypatch):
 def told(text):
     """What an output tells: the place it was run in and the seconds it took are left open."""
     text = text.replace(str(Path.cwd()), "…")
-    text = re.sub(r"\b\d+\.\d s\b", "0.0 s", text)
+    text = re.sub(r"\b\d+\.\d s\b", "0.0 s", re.sub("─+", "─", text))
     return [line.rstrip() for line in text.strip().splitlines() if line.strip()]
 
 
