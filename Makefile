@@ -3,6 +3,8 @@
 VENV := .venv
 BIN := $(VENV)/bin
 UV := $(BIN)/uv
+# uv trusts its own list of authorities; behind a proxy with one of its own, the system's list is the one to trust.
+LOCKED := $(UV) pip install --quiet --python $(BIN)/python --require-hashes --requirement requirements.txt
 
 .PHONY: help install demo test check fix lock clean
 
@@ -15,7 +17,7 @@ $(VENV)/.installed: requirements.txt pyproject.toml
 	python3 -c 'import sys; sys.exit(sys.version_info < (3, 11) and "firstsight needs Python 3.11 or newer")'
 	python3 -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	$(UV) pip install --quiet --python $(BIN)/python --require-hashes --requirement requirements.txt
+	$(LOCKED) || $(LOCKED) --system-certs
 	$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@
 
