@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import faiss
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -58,6 +59,7 @@ def test_reserved_room_changes_nothing_else(filled):
 
     assert len(filled) == 3
     assert filled.vectors([10, 20, 30]).tolist() == before.tolist()
+    assert len(faiss.serialize_index(filled.flat)) < 1000
 
 
 changes = st.lists(st.tuples(st.booleans(), st.sets(st.integers(0, 30), max_size=6)), max_size=12)
@@ -77,6 +79,6 @@ def test_after_any_changes_it_holds_what_a_dictionary_would(steps):
             index.remove(ids)
             held = {id: vector for id, vector in held.items() if id not in ids}
 
-    assert len(index) == len(held)
-    assert sorted(index.ids.tolist()) == sorted(held)
-    assert np.array_equal(index.vectors(held), np.array(list(held.values())).reshape(-1, 4))
+        assert len(index) == len(held)
+        assert sorted(index.ids.tolist()) == sorted(held)
+        assert np.array_equal(index.vectors(held), np.array(list(held.values())).reshape(-1, 4))

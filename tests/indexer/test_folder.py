@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import stat
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -52,6 +53,17 @@ def test_a_failure_leaves_nothing(tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         folder.make(tmp_path / "made", fail)
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_it_appears_whole_or_not_at_all(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    with pytest.raises(GalleryError, match="Input/output error"):
+        folder.make(tmp_path / "made", lambda scratch: (fill(scratch), tmp_path.joinpath("made").exists() and 1 / 0))
 
     assert list(tmp_path.iterdir()) == []
 
