@@ -21,7 +21,9 @@ class FaissIndex:
         self.dim = dim
         self.flat = faiss.IndexFlatIP(dim) if flat is None else flat
         self._ids = [np.empty(0, np.int64) if ids is None else ids]  # parts, joined when they are asked for
-        self._order: Ids | None = None  # the rows by ascending id; made when first asked for
+        # Made when first asked for, and dropped at every change, for then FAISS moves its memory:
+        self._order: Ids | None = None  # the rows by ascending id
+        self._array: Vectors | None = None  # its memory, as (len, dim)
 
     def __len__(self) -> int:
         return self.flat.ntotal
@@ -36,23 +38,24 @@ class FaissIndex:
     def reserve(self, count: int) -> None:
         """Make room for ``count`` vectors in all, so that growing to that many copies nothing."""
         if count > len(self):
+            self._changed()
             used = self.flat.codes.size()
             self.flat.codes.resize(count * self.dim * 4)
             self.flat.codes.resize(used)
 
     def add(self, ids: Iterable[int], vectors: Vectors) -> None:
         """Add vectors ``(n, dim)`` under new ids."""
+        self._changed()
         self.flat.add(np.ascontiguousarray(vectors, np.float32))
         self._ids.append(_as_ids(ids))
-        self._order = None
 
     def remove(self, ids: Iterable[int]) -> None:
         """Remove the vectors of these ids; ids that are not here are passed over."""
         rows = np.flatnonzero(np.isin(self.ids, _as_ids(ids)))
         if len(rows):
+            self._changed()
             self.flat.remove_ids(faiss.IDSelectorBatch(rows))
             self._ids = [np.delete(self.ids, rows)]
-            self._order = None
 
     def search(self, queries: Vectors, k: int) -> tuple[Vectors, Ids]:
         """Return the scores and ids, ``(n, min(k, len))`` each, of the nearest vectors, best first."""
@@ -72,10 +75,14 @@ class FaissIndex:
 
     def at(self, rows: Ids) -> Vectors:
         """Return copies, ``(n, dim)``, of the vectors in these rows."""
-        if not len(self):
-            return np.empty((0, self.dim), np.float32)
-        # FAISS moves its memory when it grows or shrinks: the array over it is made for each use and never kept.
-        return faiss.rev_swig_ptr(self.flat.get_xb(), len(self) * self.dim).reshape(-1, self.dim)[rows]
+        if self._array is None:
+            size = len(self) * self.dim
+            memory = faiss.rev_swig_ptr(self.flat.get_xb(), size) if size else np.empty(0, np.float32)
+            self._array = memory.reshape(-1, self.dim)
+        return self._array[rows]
+
+    def _changed(self) -> None:
+        self._order = self._array = None
 
     def _rows(self, ids: Ids) -> Ids:
         if self._order is None:

@@ -90,7 +90,10 @@ def _best(index: FaissIndex, query: Vectors, scores: Vectors, rows: Ids, k: int)
         more_scores, more_rows = index.search_rows(query[np.newaxis], len(rows) + MORE)
         scores, rows = more_scores[0], more_rows[0]
     if len(rows) > k:
-        rows = rows[scores > scores[k - 1] - TIE]
+        border, near = scores[k - 1] - TIE, k
+        while near < len(rows) and scores[near] > border:  # rarely once: cheaper than a comparison of all
+            near += 1
+        rows = rows[:near]
     ids, exact = index.ids[rows], cosines(query, index.at(rows))
     order = np.lexsort((ids, -exact))[:k]
     return ids[order], exact[order]
