@@ -4,40 +4,47 @@ from __future__ import annotations
 
 import sys
 import warnings
+from collections.abc import Callable, Iterable
+from importlib import import_module
 from typing import Final, NoReturn
 
 import typer
 from PIL import Image
 from typer.exceptions import TyperException
 
-from engine.cli import display, gallery, learning
+from engine.cli import display
 from indexer.errors import ArgumentError, FirstsightError
 
-COMMANDS = (
-    learning.demo,
-    gallery.index,
-    gallery.recognize,
-    gallery.search,
-    gallery.learn,
-    gallery.forget,
-    gallery.rename,
-    gallery.undo,
-    gallery.log,
-    gallery.status,
-    gallery.verify,
-    learning.train,
-)
+COMMANDS: Final = {
+    "demo": "learning",
+    "index": "gallery",
+    "recognize": "gallery",
+    "search": "gallery",
+    "learn": "gallery",
+    "forget": "upkeep",
+    "rename": "upkeep",
+    "undo": "upkeep",
+    "log": "upkeep",
+    "status": "upkeep",
+    "verify": "upkeep",
+    "train": "learning",
+}
+"""Each command and the module that holds it. Only the one asked for is imported: torch takes seconds."""
 
 INTERRUPTED: Final = 130  # what typer makes of Ctrl-C, as shells do
 
-app = typer.Typer(
-    help="Recognise things from one picture each.",
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-)
-for command in COMMANDS:
-    app.command()(command)
+
+def command(name: str) -> Callable[..., None]:
+    """Return the function of a command."""
+    return getattr(import_module(f"engine.cli.{COMMANDS[name]}"), name)
+
+
+def _app(names: Iterable[str]) -> typer.Typer:
+    app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+    app.callback(help="Recognise things from one picture each.")(lambda: None)
+    for name in names:
+        app.command(name=name)(command(name))
+    return app
 
 
 def main() -> None:
@@ -45,7 +52,9 @@ def main() -> None:
     # Too many pixels are refused in our own words; Pillow's warning of the same would only come before them.
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)
     try:
-        status = app(sys.argv[1:] or ["--help"], standalone_mode=False) or 0
+        asked = sys.argv[1:] or ["--help"]
+        app = _app(asked[:1] if asked[0] in COMMANDS else COMMANDS)
+        status = app(asked, standalone_mode=False) or 0
     except TyperException as error:
         _refuse(f"{error.format_message()} (see `firstsight --help`)", 2)
     except ArgumentError as error:

@@ -27,6 +27,7 @@ from rich.text import Text
 
 from engine.answers import Answer, Hit
 from indexer.build import Report
+from indexer.history import Change
 from indexer.sources import Failure
 
 
@@ -136,3 +137,11 @@ def show_hits(image: str, hits: Sequence[Hit]) -> None:
     """Print the references most like an image, best first."""
     out.print(f"{image}:")
     print_table(("class", "score", "distance", "reference"), [(h.name, h.score, h.distance, h.reference) for h in hits])
+
+
+def show_change(change: Change, *, json: bool) -> None:
+    """Print what a change did."""
+    if json:
+        print_json(asdict(change))
+    else:
+        out.print(f"{change.summary} (revision {change.revision})")

@@ -1,4 +1,4 @@
-"""Commands that fill a gallery and ask it."""
+"""Commands that need the embedder: they fill a gallery and ask it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from engine.cli.options import ClassDepth, Device, GalleryPath, Images, Json, We
 from engine.recognizer import Recognizer, index_folder
 from indexer import build
 from indexer.errors import ImageError
-from indexer.gallery import Change, Gallery
 
 
 def index(
@@ -115,78 +114,4 @@ def learn(
 ) -> None:
     """Add images to the references of a class; one image makes a class."""
     with Recognizer.open(gallery, weights=weights, device=device) as recognizer:
-        _show_change(recognizer.learn(name, list(images)), json=json)
-
-
-def forget(
-    *, name: Annotated[str, typer.Argument(help="of the class")], gallery: GalleryPath, json: Json = False
-) -> None:
-    """Remove a class and its references."""
-    with Gallery.open(gallery) as opened:
-        _show_change(opened.remove(name), json=json)
-
-
-def rename(
-    *,
-    old: Annotated[str, typer.Argument(help="name of the class now")],
-    new: Annotated[str, typer.Argument(help="its new name")],
-    gallery: GalleryPath,
-    json: Json = False,
-) -> None:
-    """Give a class another name."""
-    with Gallery.open(gallery) as opened:
-        _show_change(opened.rename(old, new), json=json)
-
-
-def undo(*, gallery: GalleryPath, json: Json = False) -> None:
-    """Take the newest change back, as a change of its own; twice does it again."""
-    with Gallery.open(gallery) as opened:
-        _show_change(opened.undo(), json=json)
-
-
-def _show_change(change: Change, *, json: bool) -> None:
-    if json:
-        display.print_json(asdict(change))
-    else:
-        display.out.print(f"{change.summary} (revision {change.revision})")
-
-
-def log(*, gallery: GalleryPath, json: Json = False) -> None:
-    """List the changes of a gallery, newest first."""
-    with Gallery.open(gallery) as opened:
-        revisions = [asdict(revision) for revision in opened.log()]
-    if json:
-        for revision in revisions:
-            display.print_json(revision)
-    else:
-        display.print_table(("revision", "when", "what"), [(r["id"], r["made_at"], r["summary"]) for r in revisions])
-
-
-def status(*, gallery: GalleryPath, json: Json = False) -> None:
-    """Say what a gallery holds and which embedder made it."""
-    with Gallery.open(gallery) as opened:
-        facts = {
-            "classes": len(opened.classes()),
-            "images": len(opened),
-            "revision": opened.revision,
-            "weights": opened.embedder.get("weights"),
-            "dim": opened.dim,
-            "fingerprint": opened.fingerprint,
-        }
-    if json:
-        display.print_json(facts)
-    else:
-        for key, value in facts.items():
-            display.out.print(f"{key:<12} {value}")
-
-
-def verify(*, gallery: GalleryPath, json: Json = False) -> None:
-    """Check every promise that a gallery makes; exit status 1 if one is broken."""
-    with Gallery.open(gallery) as opened:
-        broken = opened.verify()
-    if json:
-        display.print_json({"sound": not broken, "broken": broken})
-    else:
-        display.out.print("\n".join(broken) or "the gallery is sound")
-    if broken:
-        raise typer.Exit(1)
+        display.show_change(recognizer.learn(name, list(images)), json=json)

@@ -263,6 +263,12 @@ with Gallery.open({path!r}) as gallery, gallery.writing():
 """
 
 
+def test_looking_after_a_gallery_does_not_wait_for_torch():
+    program = "import sys, engine.cli; engine.cli.command('log'); sys.exit('torch' in sys.modules)"
+
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
 def test_the_module_is_the_command():
     done = subprocess.run([sys.executable, "-m", "engine", "--help"], capture_output=True, text=True, check=False)
 

@@ -41,6 +41,8 @@ def paths(photos):
 def test_the_public_names_are_one_reviewed_list():
     assert engine.__all__ == sorted(engine.__all__)
     assert all(hasattr(engine, name) for name in engine.__all__)
+    assert set(engine._HOMES) == set(engine.__all__)
+    assert not hasattr(engine, "recogniser")
 
 
 @pytest.mark.parametrize("metric", ["cosine", "euclidean"])

@@ -1,0 +1,79 @@
+"""Commands that look after a gallery: they need no network, and do not wait for torch."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from engine.cli import display
+from engine.cli.options import GalleryPath, Json
+from indexer.gallery import Gallery
+
+
+def forget(
+    *, name: Annotated[str, typer.Argument(help="of the class")], gallery: GalleryPath, json: Json = False
+) -> None:
+    """Remove a class and its references."""
+    with Gallery.open(gallery) as opened:
+        display.show_change(opened.remove(name), json=json)
+
+
+def rename(
+    *,
+    old: Annotated[str, typer.Argument(help="name of the class now")],
+    new: Annotated[str, typer.Argument(help="its new name")],
+    gallery: GalleryPath,
+    json: Json = False,
+) -> None:
+    """Give a class another name."""
+    with Gallery.open(gallery) as opened:
+        display.show_change(opened.rename(old, new), json=json)
+
+
+def undo(*, gallery: GalleryPath, json: Json = False) -> None:
+    """Take the newest change back, as a change of its own; twice does it again."""
+    with Gallery.open(gallery) as opened:
+        display.show_change(opened.undo(), json=json)
+
+
+def log(*, gallery: GalleryPath, json: Json = False) -> None:
+    """List the changes of a gallery, newest first."""
+    with Gallery.open(gallery) as opened:
+        revisions = [asdict(revision) for revision in opened.log()]
+    if json:
+        for revision in revisions:
+            display.print_json(revision)
+    else:
+        display.print_table(("revision", "when", "what"), [(r["id"], r["made_at"], r["summary"]) for r in revisions])
+
+
+def status(*, gallery: GalleryPath, json: Json = False) -> None:
+    """Say what a gallery holds and which embedder made it."""
+    with Gallery.open(gallery) as opened:
+        facts = {
+            "classes": len(opened.classes()),
+            "images": len(opened),
+            "revision": opened.revision,
+            "weights": opened.embedder.get("weights"),
+            "dim": opened.dim,
+            "fingerprint": opened.fingerprint,
+        }
+    if json:
+        display.print_json(facts)
+    else:
+        for key, value in facts.items():
+            display.out.print(f"{key:<12} {value}")
+
+
+def verify(*, gallery: GalleryPath, json: Json = False) -> None:
+    """Check every promise that a gallery makes; exit status 1 if one is broken."""
+    with Gallery.open(gallery) as opened:
+        broken = opened.verify()
+    if json:
+        display.print_json({"sound": not broken, "broken": broken})
+    else:
+        display.out.print("\n".join(broken) or "the gallery is sound")
+    if broken:
+        raise typer.Exit(1)
