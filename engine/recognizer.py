@@ -21,6 +21,7 @@ from indexer import build
 from indexer.errors import GalleryMissing, ImageError, SourceError
 from indexer.gallery import Change, Gallery
 from indexer.images import ImageLike, Loaded, load
+from indexer.search import K_CLASSES, K_REFERENCES, METRIC
 from indexer.sources import find
 
 Metric = Literal["cosine", "euclidean"]
@@ -131,7 +132,7 @@ class Recognizer:
     @overload
     def recognize(self, images: ImageLike, *, k: int = ..., metric: Metric = ...) -> Answer: ...
     def recognize(
-        self, images: ImageLike | list[Any], *, k: int = 5, metric: Metric = "cosine"
+        self, images: ImageLike | list[Any], *, k: int = K_CLASSES, metric: Metric = METRIC
     ) -> Answer | list[Answer]:
         """Return what an image shows, or a list of answers for a list of images.
 
@@ -147,7 +148,7 @@ class Recognizer:
         return _as_asked(images, self.recognize_each(_listed(images), k=k, metric=metric))
 
     def recognize_each(
-        self, images: Sequence[ImageLike], *, k: int = 5, metric: Metric = "cosine"
+        self, images: Sequence[ImageLike], *, k: int = K_CLASSES, metric: Metric = METRIC
     ) -> list[Answer | ImageError]:
         """Return for each image its answer, or the error that says why there is none."""
         return self._each(
@@ -160,11 +161,11 @@ class Recognizer:
     def search(self, images: list[Any], *, k: int = ...) -> list[list[Hit]]: ...
     @overload
     def search(self, images: ImageLike, *, k: int = ...) -> list[Hit]: ...
-    def search(self, images: ImageLike | list[Any], *, k: int = 10) -> list[Hit] | list[list[Hit]]:
+    def search(self, images: ImageLike | list[Any], *, k: int = K_REFERENCES) -> list[Hit] | list[list[Hit]]:
         """Return the ``k`` reference images most like an image, best first, or a list of such lists."""
         return _as_asked(images, self.search_each(_listed(images), k=k))
 
-    def search_each(self, images: Sequence[ImageLike], *, k: int = 10) -> list[list[Hit] | ImageError]:
+    def search_each(self, images: Sequence[ImageLike], *, k: int = K_REFERENCES) -> list[list[Hit] | ImageError]:
         """Return for each image its nearest references, or the error that says why there are none."""
         return self._each(
             images,

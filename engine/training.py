@@ -23,6 +23,7 @@ from engine.recipes import RECIPES, Recipe
 from engine.runtime import choose_device, mixed_precision
 from engine.weights import load_embedder, save_checkpoint
 from indexer.errors import ArgumentError, WeightsError
+from indexer.folder import written_whole
 from indexer.sources import Failure
 
 SAVE_SECONDS = 60.0
@@ -224,9 +225,8 @@ class _Run:
             "modules": self.modules.state_dict(),
             "optimizer": self.optimizer.state_dict(),
         }
-        fresh = self.state_file.with_name(self.state_file.name + ".new")
-        torch.save(state, fresh)
-        fresh.replace(self.state_file)
+        with written_whole(self.state_file) as file:
+            torch.save(state, file)
 
     def _restore(self) -> None:
         if not self.state_file.exists():

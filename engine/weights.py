@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from torchvision.models import ResNet101_Weights
 
 from engine.embedder import Embedder
 from indexer.errors import WeightsError
+from indexer.folder import written_whole
 
 BUNDLED = Path(__file__).with_name("bundled.safetensors")
 FORMAT = 1
@@ -75,16 +75,8 @@ def save_checkpoint(path: Path, embedder: Embedder, recipe: torch.nn.Module, car
     tensors |= {f"recipe.{name}": tensor for name, tensor in recipe.state_dict().items()}
     tensors = {name: _compact(tensor) for name, tensor in tensors.items()}
     metadata = {"firstsight": json.dumps({"format": FORMAT, "embedder": embedder.description(), **card})}
-    fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        with fresh.open("xb") as file:
-            file.write(save(tensors, metadata))
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(path)
-    except BaseException:
-        fresh.unlink(missing_ok=True)
-        raise
+    with written_whole(path) as file:
+        file.write(save(tensors, metadata))
 
 
 def _compact(tensor: Tensor) -> Tensor:

@@ -1,13 +1,14 @@
-"""The folder of a gallery: what lies where, and how one comes into being whole or not at all."""
+"""The folder of a gallery: what lies where, and how folders and files come into being whole or not at all."""
 
 from __future__ import annotations
 
 import os
 import secrets
 import shutil
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from indexer.errors import GalleryError, GalleryExists, GalleryMissing
 
@@ -49,6 +50,23 @@ def find(path: str | os.PathLike[str]) -> Path:
         found = "is not a gallery" if os.path.lexists(target) else "there is no gallery here"
         raise GalleryMissing(f"{path}: {found}; index a folder into a new one, or check the path")
     return target
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[BinaryIO]:
+    """Yield a file that becomes ``path`` when the block ends: whole and on the disk, or not at all."""
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink()
+        raise
+    sync(path.parent)
 
 
 def sync(folder: Path) -> None:

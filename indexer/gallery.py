@@ -24,7 +24,7 @@ from indexer.images import printable
 from indexer.lock import WriterLock
 from indexer.names import check_name, suggestion
 from indexer.reader import Reader, Revision
-from indexer.search import ClassHits, ReferenceHit
+from indexer.search import K_CLASSES, K_REFERENCES, METRIC, ClassHits, ReferenceHit
 from indexer.vectors import as_queries, check_count, metric_named
 from indexer.views import Views
 
@@ -253,7 +253,7 @@ class Gallery:
     # -- queries -----------------------------------------------------------------------------------------------
 
     def search_classes(
-        self, queries: ArrayLike, *, k: int = 5, metric: str = "cosine", shortlist: int = 100
+        self, queries: ArrayLike, *, k: int = K_CLASSES, metric: str = METRIC, shortlist: int = 100
     ) -> list[ClassHits]:
         """Return the nearest classes, by their prototypes, of each query: ``(dim,)`` or ``(n, dim)``, of any length.
 
@@ -271,7 +271,9 @@ class Gallery:
         with self._views.fresh() as snapshot:
             return search.classes(snapshot, points, k=k, metric=chosen, shortlist=shortlist)
 
-    def search_references(self, queries: ArrayLike, *, k: int = 10, metric: str = "cosine") -> list[list[ReferenceHit]]:
+    def search_references(
+        self, queries: ArrayLike, *, k: int = K_REFERENCES, metric: str = METRIC
+    ) -> list[list[ReferenceHit]]:
         """Return the nearest references of each query: ``(dim,)`` or ``(n, dim)``, of any length.
 
         Raises:

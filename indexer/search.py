@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import chain
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,9 @@ from indexer.faiss_index import FaissIndex, Ids
 from indexer.snapshot import GATHERED, Snapshot
 from indexer.vectors import Metric, Vectors, cosines
 
+K_CLASSES: Final = 5  # what a query asks for unless it says otherwise
+K_REFERENCES: Final = 10
+METRIC: Final = "cosine"
 TIE = 1e-6  # float32 scores closer than this may stand in the wrong order
 MORE = 1000  # candidates fetched when there is a tie at the border
 

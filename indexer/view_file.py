@@ -11,7 +11,6 @@ import hashlib
 import os
 import struct
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -45,18 +44,8 @@ class Label:
 
 def save(index: FaissIndex, path: Path, label: Label) -> None:
     """Write ``index`` to ``path``, whole or not at all. Raises OSError when the disk is full or may not be written."""
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        with temporary.open("wb") as file:
-            _write(index, file, label)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        with suppress(OSError):
-            temporary.unlink()
-        raise
-    folder.sync(path.parent)
+    with folder.written_whole(path) as file:
+        _write(index, file, label)
 
 
 def load(path: Path, *, what: str, gallery: str, dim: int) -> tuple[FaissIndex, Label]:
