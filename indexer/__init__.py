@@ -23,7 +23,7 @@ from indexer.history import Change, Coming
 from indexer.images import MAX_PIXELS, ImageLike, Loaded, load
 from indexer.pipeline import Job, Model, Progress
 from indexer.reader import Revision
-from indexer.search import ClassHit, ClassHits, ReferenceHit
+from indexer.search import ClassHit, ClassHits, ReferenceHit, Score
 from indexer.sources import Failure, Found, Listing, find
 from indexer.vectors import METRICS, prototype, unit
 
@@ -62,6 +62,7 @@ __all__ = [
     "ReferenceHit",
     "Report",
     "Revision",
+    "Score",
     "SourceError",
     "WeightsError",
     "find",

@@ -14,17 +14,13 @@ from numpy.typing import ArrayLike
 
 from indexer import folder, history, search, verify
 from indexer.catalog import Catalog
-from indexer.errors import (
-    ArgumentError,
-    ClassMissing,
-    EmbedderMismatch,
-)
+from indexer.errors import ArgumentError, ClassMissing, EmbedderMismatch
 from indexer.history import Change, Coming
 from indexer.images import printable
 from indexer.lock import WriterLock
 from indexer.names import check_name, suggestion
 from indexer.reader import Reader, Revision
-from indexer.search import K_CLASSES, K_REFERENCES, METRIC, ClassHits, ReferenceHit
+from indexer.search import K_CLASSES, K_REFERENCES, METRIC, SHORTLIST, ClassHits, ReferenceHit, Score
 from indexer.vectors import as_queries, check_count, metric_named
 from indexer.views import Views
 
@@ -253,7 +249,13 @@ class Gallery:
     # -- queries -----------------------------------------------------------------------------------------------
 
     def search_classes(
-        self, queries: ArrayLike, *, k: int = K_CLASSES, metric: str = METRIC, shortlist: int = 100
+        self,
+        queries: ArrayLike,
+        *,
+        k: int = K_CLASSES,
+        metric: str = METRIC,
+        shortlist: int = SHORTLIST,
+        score: Score | None = None,
     ) -> list[ClassHits]:
         """Return the nearest classes, by their prototypes, of each query: ``(dim,)`` or ``(n, dim)``, of any length.
 
@@ -262,14 +264,15 @@ class Gallery:
             k: classes to return at most.
             metric: "cosine" or "euclidean".
             shortlist: prototypes whose cosines to return at least.
+            score: a learned one, by which to order those prototypes anew; the distances stay the metric's.
 
         Raises:
-            ArgumentError: a query of another dim, an unknown metric, k below 1.
+            ArgumentError: a query of another dim, an unknown metric, k below 1, a score that gives no finite numbers.
         """
         points, chosen = as_queries(queries, self.dim), metric_named(metric)
         k, shortlist = check_count("k", k), check_count("shortlist", shortlist, least=0)
         with self._views.fresh() as snapshot:
-            return search.classes(snapshot, points, k=k, metric=chosen, shortlist=shortlist)
+            return search.classes(snapshot, points, k=k, metric=chosen, shortlist=shortlist, score=score)
 
     def search_references(
         self, queries: ArrayLike, *, k: int = K_REFERENCES, metric: str = METRIC

@@ -6,13 +6,15 @@ scored again in float64: an answer does not change with the company of its query
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import chain
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from indexer.errors import ArgumentError
 from indexer.faiss_index import FaissIndex, Ids
 from indexer.snapshot import GATHERED, Snapshot
 from indexer.vectors import Metric, Vectors, cosines
@@ -20,8 +22,14 @@ from indexer.vectors import Metric, Vectors, cosines
 K_CLASSES: Final = 5  # what a query asks for unless it says otherwise
 K_REFERENCES: Final = 10
 METRIC: Final = "cosine"
+# Prototypes that a probability counts and a learned score orders: beyond the hundred nearest hardly one is the right
+# class, and that many cost less to score than the query cost to embed.
+SHORTLIST: Final = 100
 TIE = 1e-6  # float32 scores closer than this may stand in the wrong order
 MORE = 1000  # candidates fetched when there is a tie at the border
+
+Score = Callable[[Vectors, Vectors], NDArray[np.floating[Any]]]
+"""A learned score: a query ``(dim,)`` and prototypes ``(n, dim)``, all of length 1 -> ``(n,)``, higher is better."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +44,10 @@ class ReferenceHit:
 
 @dataclass(frozen=True, slots=True)
 class ClassHit:
-    """A class near a query, by its prototype; ``reference`` is the class's reference nearest to the query."""
+    """A class near a query, by its prototype; ``reference`` is the class's reference nearest to the query.
+
+    ``score`` is the metric's, or the learned one if the query came with one; ``distance`` is always the metric's.
+    """
 
     name: str
     score: float
@@ -51,23 +62,43 @@ class ClassHits:
     Attributes:
         hits: the nearest classes, best first, at most k.
         scores: cosines of the nearest ``max(k, shortlist)`` prototypes, best first, float32 ``(n,)``; whatever the
-            metric.
+            metric. If the query came with a learned score, what that gives them.
     """
 
     hits: list[ClassHit]
     scores: NDArray[np.float32]
 
 
-def classes(snapshot: Snapshot, queries: Vectors, *, k: int, metric: Metric, shortlist: int) -> list[ClassHits]:
-    """Return the nearest prototypes of each query ``(n, dim)``."""
+def classes(
+    snapshot: Snapshot, queries: Vectors, *, k: int, metric: Metric, shortlist: int, score: Score | None = None
+) -> list[ClassHits]:
+    """Return the nearest prototypes of each query ``(n, dim)``; with a score, the best of the shortlist by it."""
     found = []
-    scores, rows = snapshot.prototypes.search_rows(queries, max(k + 1, shortlist))
+    near = max(k, shortlist)
+    exactly = k if score is None else near
+    scores, rows = snapshot.prototypes.search_rows(queries, max(exactly + 1, near))
     for query, found_scores, found_rows in zip(queries, scores, rows, strict=True):
-        best, exact = _best(snapshot.prototypes, query, found_scores, found_rows, k)
-        nearest = np.minimum(found_scores[: max(k, shortlist)], 1.0)
-        nearest[: len(best)] = exact
-        found.append(ClassHits(_class_hits(snapshot, query, best, exact, metric), nearest))
+        best, exact = _best(snapshot.prototypes, query, found_scores, found_rows, exactly)
+        values, distances = metric(exact)
+        if score is None:
+            nearest = np.minimum(found_scores[:near], 1.0)
+            nearest[: len(best)] = exact
+        else:
+            learned = _scored(score, query, snapshot.prototypes.vectors(best))
+            order = np.lexsort((best, -learned))
+            nearest = learned[order].astype(np.float32)
+            best, values, distances = (part[order[:k]] for part in (best, learned, distances))
+        found.append(ClassHits(_class_hits(snapshot, query, best, values, distances), nearest))
     return found
+
+
+def _scored(score: Score, query: Vectors, prototypes: Vectors) -> NDArray[np.float64]:
+    if not len(prototypes):
+        return np.empty(0)
+    learned = np.asarray(score(query, prototypes), np.float64)
+    if learned.shape != (len(prototypes),) or not np.isfinite(learned).all():
+        raise ArgumentError("a score gives one finite number a prototype; the recipe that learned this one is broken")
+    return learned
 
 
 def references(snapshot: Snapshot, queries: Vectors, *, k: int, metric: Metric) -> list[list[ReferenceHit]]:
@@ -104,9 +135,8 @@ def _best(index: FaissIndex, query: Vectors, scores: Vectors, rows: Ids, k: int)
 
 
 def _class_hits(
-    snapshot: Snapshot, query: Vectors, class_ids: Ids, exact: NDArray[np.float64], metric: Metric
+    snapshot: Snapshot, query: Vectors, class_ids: Ids, scores: NDArray[np.float64], distances: NDArray[np.float64]
 ) -> list[ClassHit]:
-    scores, distances = metric(exact)
     chosen = class_ids.tolist()
     decided = _deciding(snapshot, query, [snapshot.members[class_id] for class_id in chosen])
     return [

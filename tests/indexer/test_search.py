@@ -7,6 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from indexer.errors import ArgumentError
 from indexer.gallery import Gallery
 from indexer.history import Coming
 
@@ -170,3 +171,79 @@ def test_an_empty_gallery_knows_nothing(gallery):
 def test_no_queries_get_no_answers(three):
     assert three.search_classes(np.empty((0, 16))) == []
     assert three.search_references(np.empty((0, 16))) == []
+
+
+def bent(query, prototypes):
+    """A score that orders otherwise than the cosine does, and knows only a few values."""
+    return np.round(3 * np.abs(prototypes.astype(np.float64)[:, 0] - query[0]))
+
+
+@given(galleries(), st.sampled_from(["cosine", "euclidean"]), st.integers(1, 20))
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_learned_score_orders_the_classes_as_it_does_over_all_prototypes(tmp_path_factory, made, metric, k):
+    classes, pool = made
+    with Gallery.create(tmp_path_factory.mktemp("made") / "gallery", dim=8, fingerprint="toy") as gallery:
+        for name, vectors in classes.items():
+            gallery.add(name, [(f"{name} {row}", f"{name}/{row}", vector) for row, vector in enumerate(vectors)])
+        found = gallery.search_classes(pool, k=k, metric=metric, score=bent)
+        plain = [{hit.name: hit for hit in answer.hits} for answer in gallery.search_classes(pool, k=20, metric=metric)]
+
+    names, middles = list(classes), [wide(mean) for mean in means(classes).values()]
+    for query, answer, known in zip(pool, found, plain, strict=True):
+        learned = bent(wide(query), np.array(middles)) if names else np.empty(0)
+        order = sorted(range(len(names)), key=lambda row: (-learned[row], row))  # among equals the first comes first
+        assert [(hit.name, hit.score) for hit in answer.hits] == [(names[row], learned[row]) for row in order[:k]]
+        assert answer.scores.tolist() == learned[order].tolist()
+        for hit in answer.hits:
+            assert (hit.distance, hit.reference) == (known[hit.name].distance, known[hit.name].reference)
+
+
+@pytest.mark.parametrize(("k", "shortlist", "near"), [(2, 5, 5), (7, 5, 7), (2, 0, 2), (50, 5, 40)])
+def test_a_learned_score_is_asked_once_a_query_and_only_for_the_shortlist(gallery, random_units, k, shortlist, near):
+    vectors = random_units(40)
+    for row, vector in enumerate(vectors):
+        gallery.add(f"class {row}", [(str(row), None, vector)])
+    queries, asked = random_units(3, seed=4), []
+
+    def backwards(query, prototypes):
+        asked.append((query, prototypes))
+        return -prototypes @ query
+
+    found = gallery.search_classes(queries, k=k, shortlist=shortlist, score=backwards)
+
+    assert len(asked) == len(queries)
+    for query, (point, prototypes), answer in zip(queries, asked, found, strict=True):
+        nearest = np.argsort(-(vectors @ query))[:near]
+        np.testing.assert_array_equal(point, query)
+        np.testing.assert_array_equal(prototypes, vectors[nearest])
+        assert [hit.name for hit in answer.hits] == [f"class {row}" for row in nearest[::-1][:k]]
+
+
+def test_the_shortlist_of_equals_holds_the_first_of_them(gallery, random_units):
+    (vector,) = random_units(1)
+    gallery.stage(["same"], [vector])
+    gallery.revise("index", "", leave=(), come=[Coming(f"class {row}", "same", None, str(row)) for row in range(300)])
+
+    (answer,) = gallery.search_classes(vector, k=4, score=lambda query, prototypes: prototypes @ query)
+
+    assert [hit.name for hit in answer.hits] == [f"class {row}" for row in range(4)]
+    assert len(answer.scores) == 100
+
+
+def test_a_score_is_not_asked_in_an_empty_gallery_and_may_not_change_the_vectors(gallery, random_units):
+    def spoil(query, prototypes):
+        scores = prototypes @ query
+        prototypes[:] = 0
+        return scores
+
+    assert gallery.search_classes(random_units(1), score=spoil)[0].hits == []
+    gallery.add("heron", [("heron", None, random_units(1)[0])])
+    first, second = (gallery.search_classes(random_units(1), score=spoil)[0].hits for _ in range(2))
+    assert first == second
+    assert gallery.verify() == []
+
+
+@pytest.mark.parametrize("wrong", [[np.nan, 0, 1], [np.inf, 0, 1], [1.0], [[1.0], [2.0], [3.0]], 1.0])
+def test_a_score_that_gives_no_finite_number_a_prototype_is_refused(three, wrong):
+    with pytest.raises(ArgumentError, match="one finite number a prototype"):
+        three.search_classes(np.ones(16), score=lambda query, prototypes: np.array(wrong))
