@@ -26,6 +26,7 @@ class Augment:
         flip: mirror left and right half of the time; not for letters, a flipped letter is another letter.
         colour: share by which brightness, contrast and saturation change.
         blur: standard deviation of a Gaussian blur, as a share of the side.
+        stroke: share of the side by which whatever is dark grows on every side, as if drawn with a thicker pen.
     """
 
     rotation: float = 10.0
@@ -35,6 +36,7 @@ class Augment:
     flip: bool = True
     colour: float = 0.3
     blur: float = 0.0
+    stroke: float = 0.0
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -46,6 +48,8 @@ class Augment:
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """Return one random view of each image ``(n, 3, h, w)`` of range 0..1; the images stay as they are."""
         views = self._move(images, generator)
+        if self.stroke:
+            views = self._thicken(views, generator)
         if self.colour:
             views = self._recolour(views, generator)
         if self.blur:
@@ -82,6 +86,13 @@ class Augment:
         middle = images.mean((1, 2, 3), keepdim=True)
         return (brightness * (middle + contrast * (images - middle))).clamp(0, 1)
 
+    def _thicken(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        pixels = self.stroke * images.shape[-1] * _Draw(len(images), generator).share().to(images)
+        for step in range(math.ceil(self.stroke * images.shape[-1])):
+            thicker = -functional.max_pool2d(-images, 3, stride=1, padding=1)
+            images = torch.lerp(images, thicker, (pixels - step).clamp(0, 1).view(-1, 1, 1, 1))
+        return images
+
     def _blur(self, images: Tensor, generator: torch.Generator) -> Tensor:
         n, channels, side = len(images), images.shape[1], images.shape[-1]
         sigma = (self.blur * side * _Draw(n, generator).share()).clamp(min=0.1).view(-1, 1)
@@ -91,7 +102,7 @@ class Augment:
         # Each image has a kernel of its own: its channels become groups of one convolution, rows first, then columns.
         flat = functional.pad(images.reshape(1, n * channels, *images.shape[2:]), [radius] * 4, mode="replicate")
         flat = functional.conv2d(flat, kernel[:, None, :, None], groups=n * channels)
-        return functional.conv2d(flat, kernel[:, None, None, :], groups=n * channels).view_as(images)
+        return functional.conv2d(flat, kernel[:, None, None, :], groups=n * channels).view_as(images).clamp(0, 1)
 
 
 class _Draw:

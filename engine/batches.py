@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
 from collections.abc import Callable, Sequence
@@ -54,6 +55,14 @@ class LabelledImages:
         self.labels = np.concatenate([labels + len(names) * turn for turn in turns])
         self.failed = list(failed)
         self._turn_of_label = np.repeat(np.arange(len(turns)), len(names))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of pixels and class names: what a training run writes down of its data."""
+        digest = hashlib.sha256(repr((self.names, self.labels.tolist())).encode())
+        for start in range(0, len(self.pixels), 1024):
+            digest.update(np.ascontiguousarray(self.pixels[start : start + 1024]).data)
+        return digest.hexdigest()
 
     @cached_property
     def rows_of(self) -> list[NDArray[np.int64]]:

@@ -19,17 +19,39 @@ from indexer.errors import ArgumentError
 from indexer.images import ImageLike, load
 
 
-def resnet101() -> ResNet:
+def resnet101(_size: int) -> nn.Module:
     """Return torchvision's ResNet-101, untrained: 2048 features, 42.5 M parameters."""
     return ResNet(Bottleneck, [3, 4, 23, 3], zero_init_residual=True)
 
 
-def resnet101_slim() -> ResNet:
+def resnet101_slim(_size: int) -> nn.Module:
     """Return a ResNet-101 with bottlenecks a quarter as wide, untrained: 2048 features, 8.8 M parameters."""
     return ResNet(Bottleneck, [3, 4, 23, 3], width_per_group=16, zero_init_residual=True)
 
 
-BACKBONES: dict[str, Callable[[], ResNet]] = {"resnet101": resnet101, "resnet101-slim": resnet101_slim}
+def conv4(size: int) -> nn.Module:
+    """Return the four blocks of 64 filters of the few-shot papers (Vinyals et al. 2016, arXiv:1606.04080).
+
+    64 features at 28 pixels, 1,600 at 84. It exists so that the tables of those papers can be checked.
+    """
+    blocks = [
+        nn.Sequential(nn.Conv2d(before, 64, 3, padding=1), nn.BatchNorm2d(64), nn.ReLU(inplace=True), nn.MaxPool2d(2))
+        for before in (3, 64, 64, 64)
+    ]
+    network = nn.Sequential(*blocks, nn.Flatten())
+    network.fc = nn.Linear(64 * (size // 16) ** 2, 1)
+    return network
+
+
+BACKBONES: dict[str, Callable[[int], nn.Module]] = {
+    "resnet101": resnet101,
+    "resnet101-slim": resnet101_slim,
+    "conv4": conv4,
+}
+"""The untrained network for images of a size in pixels; its last layer, ``fc``, tells how many features it has."""
+
+SMALLEST = {"conv4": 16}
+"""Fewest pixels along a side that a network can see; 32 if not named here."""
 
 
 class Embedder(nn.Module):
@@ -47,14 +69,15 @@ class Embedder(nn.Module):
         super().__init__()
         if backbone not in BACKBONES:
             raise ArgumentError(f"unknown backbone {backbone!r}: choose one of {', '.join(BACKBONES)}")
-        network = BACKBONES[backbone]()
-        features = network.fc.in_features
+        preprocessing = preprocessing or Preprocessing()
+        network = BACKBONES[backbone](preprocessing.size)
+        features = int(network.fc.in_features)  # type: ignore[arg-type, union-attr]
         network.fc = nn.Identity()  # the features are wanted, not ImageNet's classes
         self.backbone_name = backbone
         self.backbone = network.to(memory_format=torch.channels_last)
         self.projection = nn.Identity() if dim is None else nn.Linear(features, dim, bias=False)
         self.dim = dim or features
-        self.preprocessing = preprocessing or Preprocessing()
+        self.preprocessing = preprocessing
         self._fingerprint: str | None = None
 
     @property

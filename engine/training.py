@@ -6,8 +6,8 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -15,12 +15,12 @@ from typing import Any
 import torch
 import torchvision
 
-from engine.augment import Augment
-from engine.batches import LabelledImages, Progress, Sampler, read_folder
-from engine.embedder import Embedder
+from engine.batches import Progress
+from engine.embedder import SMALLEST, Embedder
 from engine.preprocessing import Preprocessing
 from engine.recipes import RECIPES, Recipe
 from engine.runtime import choose_device, mixed_precision
+from engine.training_set import Mixture, TrainingSet, read_sets
 from engine.weights import load_embedder, save_checkpoint
 from indexer.errors import ArgumentError, WeightsError
 from indexer.folder import written_whole
@@ -44,18 +44,14 @@ class TrainingReport:
 
 
 def train(
-    folder: str | os.PathLike[str],
+    data: str | os.PathLike[str] | TrainingSet | Sequence[TrainingSet],
     out: str | os.PathLike[str],
     *,
     recipe: str = "contrastive",
     options: Mapping[str, Any] | None = None,
-    sampler: Sampler | None = None,
     weights: str | os.PathLike[str] | None = "imagenet",
     backbone: str = "resnet101",
     size: int = 224,
-    class_depth: int = 1,
-    quarter_turns: bool = False,
-    augment: Augment | None = None,
     steps: int = 1000,
     learning_rate: float | None = None,
     weight_decay: float = 0.01,
@@ -64,23 +60,19 @@ def train(
     on_reading: Progress | None = None,
     on_step: LossProgress | None = None,
 ) -> TrainingReport:
-    """Teach an embedder the classes of ``folder`` and write it to ``out``.
+    """Teach an embedder the classes of ``data`` and write it to ``out``.
 
     Interrupted, it goes on from the last minute's state when called again in the same way; a finished run is not
     repeated, and a state left by a different call is refused.
 
     Args:
-        folder: a class per sub-folder.
+        data: a folder, a class per sub-folder; or a ``TrainingSet`` that says more of it; or several.
         out: the safetensors file to write.
         recipe: a name in ``RECIPES``.
         options: the recipe's own arguments.
-        sampler: which rows make a batch; the recipe's own choice if None.
         weights: what to start from, as for ``load_embedder``; None starts from nothing.
         backbone: the network to start with when ``weights`` is None.
         size: side of its input in pixels when ``weights`` is None.
-        class_depth: how many folder levels name a class.
-        quarter_turns: whether each class turned by 90, 180 and 270 degrees is a further class, as with letters.
-        augment: the random views; those of ``Augment()`` if None.
         steps: batches to learn from.
         learning_rate: the highest one, after warming up; if None, 1e-3 from nothing and 1e-4 from weights.
         weight_decay: of AdamW.
@@ -101,27 +93,17 @@ def train(
     torch.manual_seed(seed)
     target = choose_device(device)
     embedder = _starting_point(weights, backbone, size).to(target).train().requires_grad_(True)
-    teaching = make_recipe(recipe, {**(options or {}), **({"sampler": sampler} if sampler else {})}).to(target)
-    images = read_folder(
-        folder,
-        embedder.preprocessing,
-        class_depth=class_depth,
-        quarter_turns=quarter_turns,
-        progress=on_reading,
-    )
-    teaching.sampler.check(images)
+    teaching = make_recipe(recipe, embedder.dim, options or {}).to(target)
+    images = read_sets(_listed(data), embedder.preprocessing, teaching.sampler, on_reading)
     settings = {
         "recipe": recipe,
         "options": dict(options or {}),
-        "sampler": {"kind": type(teaching.sampler).__name__, **asdict(teaching.sampler)},  # type: ignore[call-overload]
         "weights": None if weights is None else os.fspath(weights),
-        "quarter_turns": quarter_turns,
-        "augment": asdict(augment or Augment()),
         "steps": steps,
         "learning_rate": learning_rate or (1e-3 if weights is None else 1e-4),
         "weight_decay": weight_decay,
         "seed": seed,
-        "data": {"images": len(images.pixels), "classes": len(images.rows_of)},
+        "data": images.description(),
     }
     run = _Run(embedder, teaching, images, settings, out)
     losses = run.finish(on_step)
@@ -131,20 +113,26 @@ def train(
     return TrainingReport(
         out=str(out),
         steps=steps,
-        images=len(images.pixels),
-        classes=len(images.rows_of),
+        images=images.count,
+        classes=images.classes,
         losses=losses,
         failed=images.failed,
         seconds=round(time.monotonic() - started, 3),
     )
 
 
-def make_recipe(name: str, options: Mapping[str, Any]) -> Recipe:
+def _listed(data: str | os.PathLike[str] | TrainingSet | Sequence[TrainingSet]) -> list[TrainingSet]:
+    if isinstance(data, str | os.PathLike):
+        return [TrainingSet(data)]
+    return [data] if isinstance(data, TrainingSet) else list(data)
+
+
+def make_recipe(name: str, dim: int, options: Mapping[str, Any]) -> Recipe:
     """Return the recipe of that name; ArgumentError if there is none or an option is not one of its own."""
     if name not in RECIPES:
         raise ArgumentError(f"unknown recipe {name!r}: choose one of {', '.join(RECIPES)}")
     try:
-        return RECIPES[name](**options)
+        return RECIPES[name](dim=dim, **options)
     except TypeError as error:
         raise ArgumentError(f"recipe {name}: {error}") from error
 
@@ -152,8 +140,8 @@ def make_recipe(name: str, options: Mapping[str, Any]) -> Recipe:
 def _starting_point(weights: str | os.PathLike[str] | None, backbone: str, size: int) -> Embedder:
     if weights is not None:
         return load_embedder(weights)
-    if size < 32:
-        raise ArgumentError(f"size {size}: the network needs at least 32 pixels")
+    if size < SMALLEST.get(backbone, 32):
+        raise ArgumentError(f"size {size}: the network needs at least {SMALLEST.get(backbone, 32)} pixels")
     return Embedder(backbone, preprocessing=Preprocessing.whole(size))
 
 
@@ -169,11 +157,10 @@ class _Run:
     """
 
     def __init__(
-        self, embedder: Embedder, recipe: Recipe, images: LabelledImages, settings: dict[str, Any], out: Path
+        self, embedder: Embedder, recipe: Recipe, images: Mixture, settings: dict[str, Any], out: Path
     ) -> None:
         self.embedder, self.recipe, self.images, self.settings = embedder, recipe, images, settings
         self.state_file = out.with_name(out.name + ".unfinished")
-        self.augment = Augment(**settings["augment"])
         self.steps: int = settings["steps"]
         self.modules = torch.nn.ModuleList([embedder, recipe])
         self.optimizer = torch.optim.AdamW(_decayed_apart(self.modules, settings["weight_decay"]))
@@ -202,9 +189,7 @@ class _Run:
     def _take_step(self) -> float:
         device = self.embedder.device
         seed = Random(f"{self.settings['seed']}/{self.step}")
-        batch = self.images.batch(self.recipe.sampler.draw(self.images, seed), device)
-        generator = torch.Generator().manual_seed(seed.getrandbits(63))
-        batch = type(batch)(self.augment(batch.images, generator), batch.labels)
+        batch = self.images.batch(seed, device)
         for group in self.optimizer.param_groups:
             group["lr"] = self.settings["learning_rate"] * _schedule(self.step, self.steps)
         with mixed_precision(device):

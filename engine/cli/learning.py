@@ -14,6 +14,7 @@ from engine.batches import Balanced
 from engine.cli import display
 from engine.cli.options import ClassDepth, Device, Json, default
 from engine.demo import run_demo
+from engine.training_set import TrainingSet
 from indexer.errors import ArgumentError
 
 
@@ -32,10 +33,10 @@ def train(
         training.train, "backbone"
     ),
     size: Annotated[int, typer.Option(help="side of its input, in pixels")] = default(training.train, "size"),
-    class_depth: ClassDepth = default(training.train, "class_depth"),
+    class_depth: ClassDepth = default(TrainingSet, "class_depth"),
     quarter_turns: Annotated[
         bool, typer.Option("--quarter-turns", help="each class turned by 90, 180, 270 degrees is a further class")
-    ] = default(training.train, "quarter_turns"),
+    ] = default(TrainingSet, "quarter_turns"),
     classes_per_batch: Annotated[int, typer.Option(help="P")] = Balanced().n_classes,
     images_per_class: Annotated[int, typer.Option(help="K")] = Balanced().n_images,
     siblings: Annotated[
@@ -48,6 +49,9 @@ def train(
     flip: Annotated[bool, typer.Option(help="mirror at random; not for letters")] = Augment().flip,
     colour: Annotated[float, typer.Option(help="random colour change, share; 0: off")] = Augment().colour,
     blur: Annotated[float, typer.Option(help="random blur, share of the side; 0: off")] = Augment().blur,
+    stroke: Annotated[
+        float, typer.Option(help="random growth of dark strokes, share of the side; 0: off")
+    ] = Augment().stroke,
     steps: Annotated[int, typer.Option(help="batches to learn from")] = default(training.train, "steps"),
     learning_rate: Annotated[
         float | None, typer.Option(help="highest; left out: 1e-3 from none, 1e-4 from weights", show_default=False)
@@ -59,15 +63,8 @@ def train(
 ) -> None:
     """Teach an embedder the classes of a folder; interrupted, the same command goes on."""
     with display.progress_bars(show=not json) as progress:
-        report = training.train(
+        learnt_from = TrainingSet(
             folder,
-            out,
-            recipe=recipe,
-            options=_parse_options(option or []),
-            sampler=Balanced(n_classes=classes_per_batch, n_images=images_per_class, siblings=siblings),
-            weights=None if weights == "none" else weights,
-            backbone=backbone,
-            size=size,
             class_depth=class_depth,
             quarter_turns=quarter_turns,
             augment=Augment(
@@ -78,7 +75,18 @@ def train(
                 flip=flip,
                 colour=colour,
                 blur=blur,
+                stroke=stroke,
             ),
+            sampler=Balanced(n_classes=classes_per_batch, n_images=images_per_class, siblings=siblings),
+        )
+        report = training.train(
+            learnt_from,
+            out,
+            recipe=recipe,
+            options=_parse_options(option or []),
+            weights=None if weights == "none" else weights,
+            backbone=backbone,
+            size=size,
             steps=steps,
             learning_rate=learning_rate,
             weight_decay=weight_decay,

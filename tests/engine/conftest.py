@@ -15,7 +15,7 @@ from engine.weights import save_checkpoint
 class TinyNetwork(torch.nn.Module):
     """Stands in for a ResNet: one convolution, so that a test takes milliseconds."""
 
-    def __init__(self) -> None:
+    def __init__(self, _size: int = 32) -> None:
         super().__init__()
         self.convolution = torch.nn.Conv2d(3, 24, 5, stride=4)
         self.norm = torch.nn.BatchNorm2d(24)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -99,3 +101,17 @@ def test_a_flat_image_is_not_changed_by_contrast_but_by_brightness():
 def test_a_senseless_strength_is_refused_when_it_is_given(wrong):
     with pytest.raises(ArgumentError):
         Augment(**wrong)
+
+
+def test_a_thicker_pen_widens_dark_lines_by_at_most_its_share_on_each_side_and_leaves_light_alone():
+    paper = torch.ones(60, 3, 40, 40)
+    paper[:, :, :, 20] = 0
+
+    views = replace(OFF, stroke=0.1)(paper, seeded())  # up to 4 of 40 pixels
+
+    ink = (1 - views[:, 0, 20]).sum(1)  # the width of the line, in pixels
+    assert ink.min() >= 1
+    assert ink.max() <= 9
+    assert ink.max() > 8
+    assert ink.std() > 1
+    assert torch.equal(views[:, :, :, :16], paper[:, :, :, :16])

@@ -123,7 +123,15 @@ def test_resnet101_computes_torchvisions_pooled_features():
 
 
 def test_the_slim_resnet101_has_the_same_features_from_a_fifth_of_the_parameters():
-    slim = BACKBONES["resnet101-slim"]()
+    slim = BACKBONES["resnet101-slim"](64)
 
     assert slim.fc.in_features == 2048
     assert 8.7e6 < sum(p.numel() for name, p in slim.named_parameters() if not name.startswith("fc.")) < 8.9e6
+
+
+@pytest.mark.parametrize(("size", "features"), [(28, 64), (84, 1600), (105, 2304)])
+def test_conv4_has_the_papers_features_for_their_sizes_of_image(size, features):
+    embedder = Embedder("conv4", preprocessing=Preprocessing.whole(size)).eval()
+
+    assert embedder.dim == features
+    assert embedder(torch.rand(2, 3, size, size)).shape == (2, features)

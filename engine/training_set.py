@@ -1,0 +1,109 @@
+"""What an embedder learns from: one folder or several, each with its own views and its own share of every batch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from random import Random
+from typing import Any
+
+import torch
+
+from engine.augment import Augment
+from engine.batches import Batch, LabelledImages, Progress, Sampler, read_folder
+from engine.preprocessing import Preprocessing
+from indexer.sources import Failure
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingSet:
+    """A folder of images to learn from, a class per sub-folder.
+
+    Attributes:
+        folder: where the images lie.
+        class_depth: how many folder levels name a class.
+        quarter_turns: whether each class turned by 90, 180 and 270 degrees is a further class, as with letters.
+        augment: the random views.
+        sampler: which rows make a batch; the recipe's own choice if None.
+    """
+
+    folder: str | os.PathLike[str]
+    class_depth: int = 1
+    quarter_turns: bool = False
+    augment: Augment = field(default_factory=Augment)
+    sampler: Sampler | None = None
+
+
+class Mixture:
+    """Training sets that are learnt together: a part of each batch comes from every one of them.
+
+    One network then keeps one set of batch-norm statistics for all, which batches of one set at a time would not give.
+    """
+
+    def __init__(self, sets: Sequence[TrainingSet], images: Sequence[LabelledImages], sampler: Sampler) -> None:
+        self.sets, self.images = sets, images
+        self.samplers = [one.sampler or sampler for one in sets]
+        for chosen, rows in zip(self.samplers, images, strict=True):
+            chosen.check(rows)
+
+    @property
+    def count(self) -> int:
+        """Images in all sets."""
+        return sum(len(images.pixels) for images in self.images)
+
+    @property
+    def classes(self) -> int:
+        """Classes in all sets, those that quarter turns make included."""
+        return sum(len(images.rows_of) for images in self.images)
+
+    @property
+    def failed(self) -> list[Failure]:
+        """Files of all sets that could not be used."""
+        return [failure for images in self.images for failure in images.failed]
+
+    def batch(self, random: Random, device: torch.device) -> Batch:
+        """Return the batch that ``random`` draws, seen through each set's random views."""
+        parts, first_label = [], 0
+        for one, images, sampler in zip(self.sets, self.images, self.samplers, strict=True):
+            part = images.batch(sampler.draw(images, random), device)
+            generator = torch.Generator().manual_seed(random.getrandbits(63))
+            parts.append(Batch(one.augment(part.images, generator), part.labels + first_label))
+            first_label += len(images.rows_of)
+        return Batch(torch.cat([part.images for part in parts]), torch.cat([part.labels for part in parts]))
+
+    def description(self) -> list[dict[str, Any]]:
+        """Return what makes these batches, ready for JSON: two runs that say the same see the same."""
+        return [
+            {
+                "images": len(images.pixels),
+                "classes": len(images.rows_of),
+                "fingerprint": images.fingerprint,
+                "quarter_turns": one.quarter_turns,
+                "augment": asdict(one.augment),
+                "sampler": {"kind": type(sampler).__name__, **asdict(sampler)},  # type: ignore[call-overload]
+            }
+            for one, images, sampler in zip(self.sets, self.images, self.samplers, strict=True)
+        ]
+
+
+def read_sets(
+    sets: Sequence[TrainingSet], preprocessing: Preprocessing, sampler: Sampler, progress: Progress | None = None
+) -> Mixture:
+    """Return the images of ``sets`` as the network will see them, batches drawn by ``sampler`` where a set has none.
+
+    Raises:
+        SourceError: a folder holds no image that can be read, or only one class.
+        ArgumentError: a set cannot supply such batches.
+    """
+    images = [
+        read_folder(
+            one.folder,
+            preprocessing,
+            class_depth=one.class_depth,
+            quarter_turns=one.quarter_turns,
+            progress=progress,
+        )
+        for one in sets
+    ]
+    return Mixture(sets, images, sampler)
