@@ -3,8 +3,29 @@
 from __future__ import annotations
 
 from engine.recipes.contrastive import Contrastive
+from engine.recipes.gaussian_prototypical import GaussianPrototypical
+from engine.recipes.matching import Matching
+from engine.recipes.prototypical import Prototypical
 from engine.recipes.recipe import Recipe
+from engine.recipes.relation import Relation
+from engine.recipes.siamese import Siamese
 
-RECIPES: dict[str, type[Recipe]] = {"contrastive": Contrastive}
+RECIPES: dict[str, type[Recipe]] = {
+    "contrastive": Contrastive,
+    "siamese": Siamese,
+    "prototypical": Prototypical,
+    "gaussian_prototypical": GaussianPrototypical,
+    "matching": Matching,
+    "relation": Relation,
+}
 
-__all__ = ["RECIPES", "Contrastive", "Recipe"]
+__all__ = [
+    "RECIPES",
+    "Contrastive",
+    "GaussianPrototypical",
+    "Matching",
+    "Prototypical",
+    "Recipe",
+    "Relation",
+    "Siamese",
+]

@@ -27,7 +27,12 @@ class Contrastive(Recipe):
     """
 
     def __init__(
-        self, *, temperature: float = 0.1, margin: float | None = None, sampler: Sampler | None = None
+        self,
+        *,
+        dim: int | None = None,
+        temperature: float = 0.1,
+        margin: float | None = None,
+        sampler: Sampler | None = None,
     ) -> None:
         super().__init__()
         if temperature <= 0 or (margin is not None and margin <= 0):
