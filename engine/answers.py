@@ -11,6 +11,9 @@ from indexer.search import ClassHits
 TEMPERATURE = 0.1
 """Of the softmax behind ``Match.probability``: the one that the bundled weights were trained with."""
 
+LEARNED_TEMPERATURE = 1.0
+"""The same for a learned score: how far its values lie apart, it has learned too."""
+
 
 @dataclass(frozen=True, slots=True)
 class Match:
@@ -18,10 +21,13 @@ class Match:
 
     Attributes:
         name: of the class.
-        score: higher is better: the cosine, or the negative Euclidean distance, to the class's prototype.
-        distance: lower is better: 1 - cosine, or the Euclidean distance, to the prototype.
-        probability: share of the class in a softmax over the cosines of the nearest prototypes (100 of them, or
-            ``k``): how it stands against the other classes, if the image shows one of them at all.
+        score: higher is better: the cosine, or the negative Euclidean distance, to the class's prototype; if the
+            weights have a learned score, that one, whatever the metric.
+        distance: lower is better: 1 - cosine, or the Euclidean distance, to the prototype. A learned score may order
+            the matches otherwise.
+        probability: share of the class in a softmax over the cosines, or the learned scores, of the nearest
+            prototypes (100 of them, or ``k``): how it stands against the other classes, if the image shows one of
+            them at all.
         reference: the class's reference that is most like the image.
     """
 
@@ -62,11 +68,11 @@ class Answer:
         return self.matches[0].name if self.matches else None
 
 
-def matches_from(hits: ClassHits) -> list[Match]:
+def matches_from(hits: ClassHits, *, learned: bool = False) -> list[Match]:
     """Return the classes that the gallery found, each with its share of the softmax."""
     if not hits.hits:
         return []
-    logits = (hits.scores - hits.scores.max()) / TEMPERATURE
+    logits = (hits.scores - hits.scores.max()) / (LEARNED_TEMPERATURE if learned else TEMPERATURE)
     shares = np.exp(logits) / np.exp(logits).sum()
     return [
         Match(hit.name, hit.score, hit.distance, float(share), hit.reference)

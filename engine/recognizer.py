@@ -15,25 +15,33 @@ from numpy.typing import NDArray
 
 from engine.answers import Answer, Hit, matches_from
 from engine.embedder import Embedder
+from engine.learned import load_score
 from engine.runtime import choose_device
 from engine.weights import load_embedder
 from indexer import build
 from indexer.errors import GalleryMissing, ImageError, SourceError
 from indexer.gallery import Change, Gallery
 from indexer.images import ImageLike, Loaded, load
-from indexer.search import K_CLASSES, K_REFERENCES, METRIC
+from indexer.search import K_CLASSES, K_REFERENCES, METRIC, Score
 from indexer.sources import find
 
 Metric = Literal["cosine", "euclidean"]
 
 
 class Recognizer:
-    """A gallery and the embedder that made it. Use it as a context manager, or ``close`` it."""
+    """A gallery and the embedder that made it. Use it as a context manager, or ``close`` it.
 
-    def __init__(self, gallery: Gallery, embedder: Embedder) -> None:
+    Args:
+        gallery: whose vectors come from the embedder.
+        embedder: of the images to come.
+        score: a learned one, by which ``recognize`` orders the nearest classes; None leaves the order of the cosine.
+    """
+
+    def __init__(self, gallery: Gallery, embedder: Embedder, score: Score | None = None) -> None:
         gallery.require(embedder.fingerprint)
         self.gallery = gallery
         self.embedder = embedder
+        self.score = score
 
     @classmethod
     def create(
@@ -53,11 +61,10 @@ class Recognizer:
         Raises:
             GalleryExists, WeightsError: and nothing is made.
         """
-        embedder = _embedder(weights, device)
+        embedder, score = _loaded(weights, device)
         description = {"weights": _weights_name(weights)}
-        return cls(
-            Gallery.create(path, dim=embedder.dim, fingerprint=embedder.fingerprint, embedder=description), embedder
-        )
+        gallery = Gallery.create(path, dim=embedder.dim, fingerprint=embedder.fingerprint, embedder=description)
+        return cls(gallery, embedder, score)
 
     @classmethod
     def open(
@@ -71,7 +78,8 @@ class Recognizer:
 
         Args:
             path: of a gallery.
-            weights: where the gallery's embedder is now, if it is not where it was when the gallery was made.
+            weights: where the gallery's embedder is now, if it is not where it was when the gallery was made; its
+                learned score may be another one.
             device: "cpu", "cuda", "mps"; the best there is if None.
 
         Raises:
@@ -79,7 +87,7 @@ class Recognizer:
         """
         gallery = Gallery.open(path)
         try:
-            return cls(gallery, _embedder(weights or gallery.embedder["weights"], device))
+            return cls(gallery, *_loaded(weights or gallery.embedder["weights"], device))
         except BaseException:
             gallery.close()
             raise
@@ -139,7 +147,8 @@ class Recognizer:
         Args:
             images: paths, bytes, file objects, PIL images or ``(h, w, 3)`` uint8 arrays.
             k: how many classes an answer names at most.
-            metric: "cosine" or "euclidean"; on unit vectors both order alike, the numbers differ.
+            metric: "cosine" or "euclidean"; on unit vectors both order alike, the numbers differ. Weights with a
+                learned score order by that.
 
         Raises:
             ImageError: one of them cannot be used (``recognize_each`` goes on instead).
@@ -153,8 +162,8 @@ class Recognizer:
         """Return for each image its answer, or the error that says why there is none."""
         return self._each(
             images,
-            lambda vectors: self.gallery.search_classes(vectors, k=k, metric=metric),
-            lambda path, hits: Answer(path, matches_from(hits), metric),
+            lambda vectors: self.gallery.search_classes(vectors, k=k, metric=metric, score=self.score),
+            lambda path, hits: Answer(path, matches_from(hits, learned=self.score is not None), metric),
         )
 
     @overload
@@ -218,8 +227,11 @@ class _BulkModel:
         return self.embedder.embed_pixels(images)
 
 
-def _embedder(weights: str | os.PathLike[str] | Embedder, device: str | None) -> Embedder:
-    return weights if isinstance(weights, Embedder) else load_embedder(weights, device=choose_device(device))
+def _loaded(weights: str | os.PathLike[str] | Embedder, device: str | None) -> tuple[Embedder, Score | None]:
+    if isinstance(weights, Embedder):
+        return weights, None
+    embedder = load_embedder(weights, device=choose_device(device))
+    return embedder, load_score(weights, dim=embedder.dim)
 
 
 def _weights_name(weights: str | os.PathLike[str] | Embedder) -> str:

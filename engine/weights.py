@@ -56,17 +56,23 @@ def _imagenet() -> Embedder:
 
 
 def _from_file(weights: str | os.PathLike[str]) -> Embedder:
-    path = BUNDLED if weights == "bundled" else Path(weights)
-    if not path.is_file():
-        raise WeightsError(f"no weights {os.fspath(weights)!r}: choose 'imagenet', 'bundled' or a file that exists")
-    card, state = read_checkpoint(path)
+    path = checkpoint_file(weights)
+    card, state = read_checkpoint(path, prefix="embedder.")
     try:
         embedder = Embedder.from_description(card["embedder"])
-        embedder.load_state_dict(_without_prefix(state, "embedder."))
+        embedder.load_state_dict(without_prefix(state, "embedder."))
     except (KeyError, TypeError, RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise WeightsError(f"{path}: the weights do not fit the embedder that they describe ({reason})") from error
     return embedder
+
+
+def checkpoint_file(weights: str | os.PathLike[str]) -> Path:
+    """Return the path of the checkpoint "bundled" or of a file that ``train`` wrote; WeightsError if there is none."""
+    path = BUNDLED if weights == "bundled" else Path(weights)
+    if not path.is_file():
+        raise WeightsError(f"no weights {os.fspath(weights)!r}: choose 'imagenet', 'bundled' or a file that exists")
+    return path
 
 
 def save_checkpoint(path: Path, embedder: Embedder, recipe: torch.nn.Module, card: Mapping[str, Any]) -> None:
@@ -84,8 +90,8 @@ def _compact(tensor: Tensor) -> Tensor:
     return tensor.half() if tensor.is_floating_point() else tensor
 
 
-def read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Return a checkpoint's card and its tensors, float32 again.
+def read_checkpoint(path: Path, *, prefix: str = "") -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Return a checkpoint's card and its tensors, float32 again: only those whose names begin with ``prefix``.
 
     Raises:
         WeightsError: the file is no checkpoint of this program, is damaged, or is of a newer version.
@@ -93,7 +99,8 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     try:
         with safe_open(path, framework="pt") as file:
             card = json.loads((file.metadata() or {}).get("firstsight", "null"))
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dictionary
+            names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118 - it is no dictionary
+            state = {name: file.get_tensor(name) for name in names}
     except (SafetensorError, OSError, ValueError) as error:
         raise WeightsError(f"{path}: not a safetensors file, or damaged ({error})") from error
     if not isinstance(card, dict) or "embedder" not in card:
@@ -103,5 +110,6 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     return card, {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
 
 
-def _without_prefix(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+def without_prefix(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Return the tensors whose names begin with ``prefix``, under the rest of their names."""
     return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}

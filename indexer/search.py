@@ -87,7 +87,8 @@ def classes(
             learned = _scored(score, query, snapshot.prototypes.vectors(best))
             order = np.lexsort((best, -learned))
             nearest = learned[order].astype(np.float32)
-            best, values, distances = (part[order[:k]] for part in (best, learned, distances))
+            order = order[:k]
+            best, values, distances = best[order], learned[order], distances[order]
         found.append(ClassHits(_class_hits(snapshot, query, best, values, distances), nearest))
     return found
 

@@ -98,7 +98,7 @@ def test_probabilities_add_up_over_all_classes_and_fall_with_the_rank(recognizer
 def test_a_probability_does_not_depend_on_how_many_classes_are_asked_for(recognizer, photos):
     few, many = (recognizer.recognize(paths(photos)[0], k=k).matches[0].probability for k in (1, 4))
 
-    assert few == many
+    assert few == pytest.approx(many, rel=1e-5)  # the cosines beyond k are FAISS's, in float32
 
 
 def test_an_empty_list_of_hits_gives_no_matches():
