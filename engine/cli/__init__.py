@@ -28,6 +28,7 @@ COMMANDS: Final = {
     "status": "upkeep",
     "verify": "upkeep",
     "train": "learning",
+    "evaluate": "evaluation",
 }
 """Each command and the module that holds it. Only the one asked for is imported: torch takes seconds."""
 
