@@ -55,8 +55,7 @@ class GaussianPrototypical(Episodic):
 
     def precision(self, embeddings: Tensor) -> Tensor:
         """Return the precision of each embedding ``(n, dim)``: ``(n, 1)``, or ``(n, dim)`` if diagonal."""
-        # A unit vector's numbers are of the size 1/sqrt(dim); a linear layer learns as it should from numbers near 1.
-        return 1 + nn.functional.softplus(self.raw_precision(embeddings * math.sqrt(embeddings.shape[1])))
+        return 1 + nn.functional.softplus(self.raw_precision(embeddings))
 
     def confidence(self, embeddings: Tensor) -> Tensor:
         """Return how far each embedding ``(n, dim)`` can be trusted: its precision ``(n,)``, the mean if diagonal."""

@@ -5,8 +5,6 @@ Sung et al. 2018, "Learning to Compare: Relation Network for Few-Shot Learning" 
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor, nn
 
@@ -48,10 +46,12 @@ class Relation(Episodic):
         """Let the module begin as 2 - 6 * mean |w (query - support)|, over random directions w.
 
         From random weights it would have to find out first that it is to compare at all, and by squared errors with
-        one right class among many it settles on answering 0 instead.
+        one right class among many it settles on answering 0 instead. The directions are long, as a unit vector's
+        numbers are of the size 1/sqrt(dim): short ones for inputs made larger are torn apart by an optimiser's first
+        steps, which are as large for a short weight as for a long one.
         """
         hidden, dim = self.query_half.weight.shape
-        directions = torch.randn(hidden // 2, dim) / math.sqrt(dim)
+        directions = torch.randn(hidden // 2, dim)
         self.query_half.weight.copy_(torch.cat([directions, -directions]))
         self.support_half.weight.copy_(-self.query_half.weight)
         self.query_half.bias.zero_()
@@ -63,9 +63,7 @@ class Relation(Episodic):
 
         Memory: n_query * n_way * hidden numbers.
         """
-        # A unit vector's numbers are of the size 1/sqrt(dim); a linear layer learns as it should from numbers near 1.
-        size = math.sqrt(queries.shape[1])
-        pairs = self.query_half(size * queries)[:, None, :] + self.support_half(size * support)
+        pairs = self.query_half(queries)[:, None, :] + self.support_half(support)
         return self.output(pairs.relu()).squeeze(2)
 
     def cost(self, scores: Tensor, query_labels: Tensor) -> Tensor:
