@@ -15,6 +15,11 @@ def data_folder() -> Path:
     return Path(os.environ.get("FIRSTSIGHT_DATA", PROJECT.parent / "shared" / "data"))
 
 
+def cache_folder() -> Path:
+    """Return the folder that holds what is made of the sets: ``firstsight/data`` in the user's cache."""
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "firstsight" / "data"
+
+
 def unpacked(archive: str) -> Path:
     """Return the folder that ``archive``, named from the data folder, unpacks to.
 
@@ -24,7 +29,7 @@ def unpacked(archive: str) -> Path:
     packed = data_folder() / archive
     if not packed.is_file():
         raise FileNotFoundError(f"{packed} is not here: set FIRSTSIGHT_DATA to the folder of the image sets")
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "firstsight" / "data"
+    cache = cache_folder()
     target = cache / packed.name.split(".")[0]
     if not target.exists():
         cache.mkdir(parents=True, exist_ok=True)

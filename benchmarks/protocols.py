@@ -13,11 +13,19 @@ from __future__ import annotations
 
 import hashlib
 import random
+import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from data import unpacked
+import numpy as np
+from data import cache_folder, unpacked
+from numpy.typing import NDArray
+
+from engine.embedder import Embedder
+from engine.few_shot import EpisodeScore
+from engine.learned import load_recipe
 
 # -- Omniglot, protocol *vinyals* (Vinyals et al. 2016) ----------------------------------------------------------------
 
@@ -128,7 +136,7 @@ def photo_training_folder() -> Path:
 
 def _linked(name: str, links: Mapping[str, Path]) -> Path:
     """Return the folder in the cache that holds these links, made whole or not at all."""
-    cache = unpacked("omniglot/images_background.tar.xz").parent
+    cache = cache_folder()
     digest = hashlib.sha256("\n".join(f"{link}\t{links[link]}" for link in sorted(links)).encode()).hexdigest()
     target = cache / f"{name}-{digest[:8]}"
     if not target.exists():
@@ -139,6 +147,36 @@ def _linked(name: str, links: Mapping[str, Path]) -> Path:
                 (fresh / link).symlink_to(folder, target_is_directory=True)
             fresh.replace(target)
     return target
+
+
+# -- embeddings, computed once -----------------------------------------------------------------------------------------
+
+
+def embedded(
+    embedder: Embedder,
+    images: Sequence[Any],
+    load: Callable[[Any], Any] = lambda image: image,
+    *,
+    batch_size: int = 128,
+) -> NDArray[np.float32]:
+    """Return the embeddings ``(n, dim)`` of what ``load`` makes of each image, some of them in memory at a time."""
+    vectors = np.empty((len(images), embedder.dim), np.float32)
+    for start in range(0, len(images), batch_size):
+        batch = [load(image) for image in images[start : start + batch_size]]
+        vectors[start : start + len(batch)] = embedder.embed(batch, batch_size=batch_size)
+        if sys.stderr.isatty():
+            print(f"\rembedded {start + len(batch):,} of {len(images):,}", end="", file=sys.stderr, flush=True)
+    return vectors
+
+
+def episode_score(kind: str, weights: str, embedder: Embedder) -> EpisodeScore | None:
+    """Return the score of an episode: None for "cosine", that of the checkpoint's recipe for "learned"."""
+    if kind == "cosine":
+        return None
+    recipe = load_recipe(weights, dim=embedder.dim)
+    if recipe is None:
+        raise SystemExit(f"{weights}: no recipe made these weights; ask for --score cosine")
+    return recipe.episode_scores
 
 
 if __name__ == "__main__":
