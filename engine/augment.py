@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from engine.randaugment import rand_augment, resampled
 from indexer.errors import ArgumentError
 
 
@@ -27,6 +28,9 @@ class Augment:
         colour: share by which brightness, contrast and saturation change.
         blur: standard deviation of a Gaussian blur, as a share of the side.
         stroke: share of the side by which whatever is dark grows on every side, as if drawn with a thicker pen.
+        randaugment: how many changes of RandAugment follow, each of random kind and strength; photos take 1 or 2.
+        erase: share of the area that a rectangle covers with the image's mean colour (random erasing, Zhong et al.
+            2020, arXiv:1708.04896, with the area drawn from 0 up instead of erasing only some of the images).
     """
 
     rotation: float = 10.0
@@ -37,23 +41,31 @@ class Augment:
     colour: float = 0.3
     blur: float = 0.0
     stroke: float = 0.0
+    randaugment: int = 0
+    erase: float = 0.0
 
     def __post_init__(self) -> None:
         for field in fields(self):
             if getattr(self, field.name) < 0:
                 raise ArgumentError(f"{field.name} cannot be negative: 0 switches it off")
-        if max(self.scale, self.colour) >= 1:
-            raise ArgumentError("scale and colour are shares: give a number below 1")
+        if max(self.scale, self.colour, self.erase) >= 1:
+            raise ArgumentError("scale, colour and erase are shares: give a number below 1")
+        if not isinstance(self.randaugment, int):
+            raise ArgumentError("randaugment counts changes: give a whole number")
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """Return one random view of each image ``(n, 3, h, w)`` of range 0..1; the images stay as they are."""
         views = self._move(images, generator)
         if self.stroke:
             views = self._thicken(views, generator)
+        if self.randaugment:
+            views = rand_augment(views, self.randaugment, generator)
         if self.colour:
             views = self._recolour(views, generator)
         if self.blur:
             views = self._blur(views, generator)
+        if self.erase:
+            views = self._erase(views, generator)
         return views
 
     def _move(self, images: Tensor, generator: torch.Generator) -> Tensor:
@@ -72,9 +84,7 @@ class Augment:
             1,
         )
         shift = 2 * self.translation * torch.stack([draw.signed(), draw.signed()], 1)
-        theta = torch.cat([matrix, shift[:, :, None]], 2).to(images)
-        grid = functional.affine_grid(theta, list(images.shape), align_corners=False)
-        return functional.grid_sample(images, grid, padding_mode="border", align_corners=False)
+        return resampled(images, torch.cat([matrix, shift[:, :, None]], 2))
 
     def _recolour(self, images: Tensor, generator: torch.Generator) -> Tensor:
         draw = _Draw(len(images), generator)
@@ -103,6 +113,40 @@ class Augment:
         flat = functional.pad(images.reshape(1, n * channels, *images.shape[2:]), [radius] * 4, mode="replicate")
         flat = functional.conv2d(flat, kernel[:, None, :, None], groups=n * channels)
         return functional.conv2d(flat, kernel[:, None, None, :], groups=n * channels).view_as(images).clamp(0, 1)
+
+    def _erase(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        draw = _Draw(len(images), generator)
+        area = self.erase * draw.share()
+        aspect = (math.log(3.3) * draw.signed()).exp()  # 0.3 to 3.3, as in the paper
+        covered = _rectangles(images, area, aspect, draw)
+        return torch.where(covered, images.mean((2, 3), keepdim=True), images)
+
+
+def cut_mix(images: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """Return images ``(n, c, h, w)`` in each of which a rectangle shows another one of them, and what each now shows.
+
+    Yun et al. 2019, "CutMix: Regularization Strategy to Train Strong Classifiers with Localizable Features"
+    (arXiv:1905.04899). The rectangle has the image's proportions and lies inside, so that all shares are as likely.
+
+    Returns:
+        The mixed images; for each the row of its partner ``(n,)``, which may be itself; and the share of its pixels
+        ``(n,)`` that is still its own: a loss counts its own label by that, the partner's by the rest.
+    """
+    draw = _Draw(len(images), generator)
+    partner = torch.randperm(len(images), generator=generator).to(images.device)
+    cut = _rectangles(images, draw.share(), torch.ones(len(images)), draw)
+    return torch.where(cut, images[partner], images), partner, 1 - cut.float().mean((1, 2, 3))
+
+
+def _rectangles(images: Tensor, area: Tensor, aspect: Tensor, draw: _Draw) -> Tensor:
+    """Return a mask ``(n, 1, h, w)``: one rectangle an image, of at most that share of the area, anywhere inside."""
+    inside = []
+    for side, share in zip(images.shape[2:], ((area * aspect).sqrt(), (area / aspect).sqrt()), strict=True):
+        length = (share.clamp(max=1) * side).floor()
+        first = (draw.share() * (side - length + 1)).floor()
+        place = torch.arange(side)
+        inside.append((place >= first[:, None]) & (place < (first + length)[:, None]))
+    return (inside[0][:, None, :, None] & inside[1][:, None, None, :]).to(images.device)
 
 
 class _Draw:

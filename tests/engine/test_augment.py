@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from engine.augment import Augment
+from engine.augment import Augment, cut_mix
 from indexer.errors import ArgumentError
 
 OFF = Augment(rotation=0, translation=0, scale=0, shear=0, flip=False, colour=0, blur=0)
@@ -97,7 +97,87 @@ def test_a_flat_image_is_not_changed_by_contrast_but_by_brightness():
     assert views.mean((1, 2, 3)).std() > 0.05
 
 
-@pytest.mark.parametrize("wrong", [{"rotation": -1}, {"blur": -0.1}, {"scale": 1.0}, {"colour": 2.0}])
+def test_what_is_switched_off_draws_nothing_from_the_seed():
+    plain, strong = Augment(), Augment(randaugment=2, erase=0.3)
+
+    assert torch.equal(replace(strong, randaugment=0, erase=0)(images(), seeded(3)), plain(images(), seeded(3)))
+    assert not torch.equal(strong(images(), seeded(3)), plain(images(), seeded(3)))
+    assert torch.equal(strong(images(), seeded(3)), strong(images(), seeded(3)))
+
+
+def rectangle(mask):
+    """The sides of the rectangle that a mask ``(h, w)`` shows; the mask must be one."""
+    rows, columns = mask.any(1).nonzero().flatten(), mask.any(0).nonzero().flatten()
+    if not len(rows):
+        return 0, 0
+    height, width = int(rows[-1] - rows[0]) + 1, int(columns[-1] - columns[0]) + 1
+    assert mask.sum() == height * width
+    return height, width
+
+
+def test_erasing_covers_one_rectangle_of_at_most_that_share_with_the_mean_colour():
+    given = images(200, side=40)
+    views = replace(OFF, erase=0.4)(given, seeded())
+    means = given.mean((2, 3))
+
+    shares, shapes = [], []
+    for view, image, mean in zip(views, given, means, strict=True):
+        erased = ((view - image).abs() > 1e-4).any(0)
+        height, width = rectangle(erased)
+        shares.append(height * width / 1600)
+        if height * width > 100:
+            shapes.append(height / width)
+        torch.testing.assert_close(view[:, erased], mean[:, None].expand(3, int(erased.sum())), atol=1e-4, rtol=0)
+
+    assert max(shares) <= 0.4
+    assert 0.15 < sum(shares) / 200 < 0.25
+    assert min(shapes) < 0.5
+    assert max(shapes) > 2
+
+
+def test_cut_mix_takes_each_pixel_from_one_of_two_images_and_tells_their_shares_exactly():
+    given = images(60, side=30)
+    kept = given.clone()
+
+    mixed, partner, share = cut_mix(given, seeded())
+
+    assert torch.equal(given, kept)
+    assert sorted(partner.tolist()) == list(range(60))
+    for row in range(60):
+        own = (mixed[row] == given[row]).all(0)
+        assert torch.equal(mixed[row][:, ~own], given[partner[row]][:, ~own])
+        if partner[row] != row:
+            height, width = rectangle(~own)
+            assert height == width
+            assert share[row].item() == pytest.approx(1 - height * width / 900, abs=1e-6)
+    assert share.min() < 0.1
+    assert share.max() > 0.9
+    assert 0.4 < share.mean() < 0.65
+
+
+def test_cut_mix_cuts_anywhere_and_the_same_for_the_same_seed():
+    ground = torch.arange(400.0).view(-1, 1, 1, 1).expand(400, 1, 20, 20)
+
+    mixed, partner, _ = cut_mix(ground, seeded(5))
+
+    cut = (mixed != ground)[:, 0].float().mean(0)
+    assert cut.min() > 0.01  # the corners too
+    assert cut.argmax() in [20 * row + column for row in range(6, 14) for column in range(6, 14)]
+    again, partner_again, _ = cut_mix(ground, seeded(5))
+    assert torch.equal(mixed, again)
+    assert torch.equal(partner, partner_again)
+
+
+def test_an_image_without_a_second_one_is_mixed_with_itself():
+    mixed, partner, _ = cut_mix(images(1), seeded())
+
+    assert torch.equal(mixed, images(1))
+    assert partner.tolist() == [0]
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"rotation": -1}, {"blur": -0.1}, {"scale": 1.0}, {"colour": 2.0}, {"erase": 1.0}, {"randaugment": 1.5}]
+)
 def test_a_senseless_strength_is_refused_when_it_is_given(wrong):
     with pytest.raises(ArgumentError):
         Augment(**wrong)
