@@ -20,11 +20,13 @@ class Episodic(Recipe):
 
     def __init__(self, *, k_shot: int | None = None, sampler: Sampler | None = None) -> None:
         super().__init__()
-        self.sampler = sampler or Episodes(k_shot=1 if k_shot is None else k_shot)
-        drawn = self.sampler.k_shot if isinstance(self.sampler, Episodes) else None
-        if k_shot is not None and k_shot != (drawn or k_shot):
+        if k_shot is not None and k_shot < 1:
+            raise ArgumentError("k_shot must be at least 1")
+        drawn = sampler.k_shot if isinstance(sampler, Episodes) else None
+        if drawn and k_shot and drawn != k_shot:
             raise ArgumentError(f"the sampler draws a support of {drawn}, k_shot says {k_shot}: give one of them")
         self.k_shot = k_shot or drawn or 1
+        self.sampler = sampler or Episodes(k_shot=self.k_shot)
 
     def loss(self, embedder: nn.Module, batch: Batch) -> Tensor:
         """Return the loss of ``batch``.
