@@ -66,7 +66,8 @@ def test_colours_change_as_pillow_changes_them(name):
 
     for view, image, *drawn in zip(views, photos(), strength.flatten().tolist(), sign.flatten().tolist(), strict=True):
         expected = np.array(ORACLES[name](pillow(image), *drawn)).transpose(2, 0, 1) / 255
-        np.testing.assert_allclose(view, expected, atol=2.1 * LEVEL)  # Pillow rounds in between
+        exact = name in ("equalise", "solarise", "posterise")  # else Pillow rounds in between
+        np.testing.assert_allclose(view, expected, atol=1e-6 if exact else 2.1 * LEVEL)
 
 
 @pytest.mark.parametrize("name", ["auto_contrast", "equalise"])
@@ -110,16 +111,15 @@ def test_every_image_gets_one_of_the_operations_and_all_of_them_come_up():
 
     views = rand_augment(given, 1, seeded())
 
-    kinds = set()
-    chosen = torch.randint(len(OPERATIONS), (300,), generator=seeded())  # what the seed draws first
-    for row, number in enumerate(chosen.tolist()):
-        kinds.add(list(OPERATIONS)[number])
-        if list(OPERATIONS)[number] == "identity":
-            assert torch.equal(views[row], given[row])
-        elif list(OPERATIONS)[number] == "translate_x":
-            assert not torch.equal(views[row], given[row])
-    assert kinds == set(OPERATIONS)
-    assert len({view.numpy().tobytes() for view in views}) > 200  # strengths are drawn for each image
+    generator = seeded()
+    chosen = torch.randint(len(OPERATIONS), (300,), generator=generator).tolist()
+    strengths = torch.rand(300, generator=generator)
+    signs = 2.0 * torch.randint(2, (300,), generator=generator) - 1
+    for row, (number, view) in enumerate(zip(chosen, views, strict=True)):
+        operation = list(OPERATIONS.values())[number]
+        expected = operation(given[row : row + 1], strengths[row].view(1, 1, 1, 1), signs[row].view(1, 1, 1, 1))
+        torch.testing.assert_close(view, expected[0], atol=1e-5, rtol=0)
+    assert set(chosen) == set(range(len(OPERATIONS)))
 
 
 def test_the_same_seed_gives_the_same_views_in_range_and_the_images_stay_as_they_are():
