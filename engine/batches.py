@@ -7,7 +7,7 @@ import os
 import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from random import Random
@@ -28,10 +28,46 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Images ``(n, 3, h, w)`` of range 0..1 and their labels ``(n,)``; a label is an integer without meaning."""
+    """Images and what they show; a label is an integer without meaning.
+
+    Attributes:
+        images: ``(n, 3, h, w)`` of range 0..1.
+        labels: of each image, ``(n,)``.
+        share: how much of each image shows its label, ``(n,)`` of 0..1; None: all of every image.
+        others: what the rest of each image shows, ``(n,)``; given with ``share``.
+    """
 
     images: Tensor
     labels: Tensor
+    share: Tensor | None = None
+    others: Tensor | None = None
+
+    @classmethod
+    def joined(cls, parts: Sequence[Batch]) -> Batch:
+        """Return the images of several batches as one."""
+        images, labels = torch.cat([part.images for part in parts]), torch.cat([part.labels for part in parts])
+        if all(part.share is None for part in parts):
+            return cls(images, labels)
+        shares = [
+            part.labels.new_ones(len(part.labels)).float() if part.share is None else part.share for part in parts
+        ]
+        others = [part.labels if part.others is None else part.others for part in parts]
+        return cls(images, labels, torch.cat(shares), torch.cat(others))
+
+    def moved(self, first: int) -> Batch:
+        """Return the same images with ``first`` added to every label."""
+        others = None if self.others is None else self.others + first
+        return replace(self, labels=self.labels + first, others=others)
+
+    def likeness(self) -> Tensor:
+        """Return how much each two images show of the same class, ``(n, n)`` of 0..1: 0 or 1 if none is mixed."""
+        if self.share is None or self.others is None:
+            return (self.labels[:, None] == self.labels[None, :]).float()
+        classes = torch.cat([self.labels, self.others]).unique(return_inverse=True)[1].view(2, -1)
+        shows = torch.zeros(len(self.labels), int(classes.max()) + 1, device=self.labels.device)
+        for of_class, part in zip(classes, (self.share, 1 - self.share), strict=True):
+            shows.scatter_add_(1, of_class[:, None], part[:, None].float())
+        return shows @ shows.T
 
 
 class LabelledImages:

@@ -114,6 +114,29 @@ class Embedder(nn.Module):
         preprocessing = Preprocessing.from_dict(description["preprocessing"])
         return cls(description["backbone"], dim=description["dim"], preprocessing=preprocessing)
 
+    def adapted(self, *, dim: int | None, preprocessing: Preprocessing) -> Embedder:
+        """Return an embedder with this one's backbone, for images of another size, or with a new head.
+
+        Args:
+            dim: length of an embedding that a new, untrained projection gives; None keeps the head as it is.
+            preprocessing: of the new embedder.
+
+        Raises:
+            ArgumentError: the head does not fit the features of images of that size.
+        """
+        kept = None if isinstance(self.projection, nn.Identity) else self.dim
+        adapted = Embedder(self.backbone_name, dim=dim or kept, preprocessing=preprocessing)
+        adapted.backbone.load_state_dict(self.backbone.state_dict())
+        if dim is None:
+            try:
+                adapted.projection.load_state_dict(self.projection.state_dict())
+            except RuntimeError as error:
+                raise ArgumentError(
+                    f"a head made for images of {self.preprocessing.size} pixels does not fit those of "
+                    f"{preprocessing.size}: give it a new one (dim)"
+                ) from error
+        return adapted
+
     def forward(self, images: Tensor) -> Tensor:
         """Return unit embeddings ``(n, dim)`` of images ``(n, 3, h, w)`` whose values lie in 0..1."""
         images = self.preprocessing.normalize(images).contiguous(memory_format=torch.channels_last)

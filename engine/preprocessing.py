@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -35,6 +35,10 @@ class Preprocessing:
     def whole(cls, size: int) -> Preprocessing:
         """Return the preprocessing that shows the whole image, resized to ``size`` pixels square."""
         return cls(size=size, resize=size, fit="stretch")
+
+    def resized(self, size: int) -> Preprocessing:
+        """Return the same preprocessing for a network that sees ``size`` pixels: the same share of the image."""
+        return replace(self, size=size, resize=round(self.resize * size / self.size))
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> Preprocessing:

@@ -30,6 +30,8 @@ img { display: block; background: #fff; border-radius: .3rem; } .answer { font-w
 td, th { padding: .25rem .6rem; text-align: right; border-bottom: 1px solid var(--line); font-weight: 400; }
 th { color: var(--soft); } svg { display: block; max-width: 100%; } svg text { fill: var(--soft); font-size: 12px; }
 .bar { fill: var(--accent); } .other { fill: var(--line); }
+.line { fill: none; stroke: var(--accent); stroke-width: 2; } .faint { fill: none; stroke: var(--line); }
+pre { overflow-x: auto; font-size: .8rem; color: var(--soft); }
 """
 
 
@@ -121,6 +123,33 @@ def histogram(values: Sequence[float], *, other: Sequence[float], names: tuple[s
         f'<svg viewBox="0 0 {width} {height + 22}" role="img" aria-label="accuracy over the choices of references">'
         f"{''.join(bars)}{axis}{legend}</svg>"
     )
+
+
+def curve(points: Sequence[tuple[float, float]], *, label: str, smooth: int = 1) -> str:
+    """Return a drawing of values by step; with ``smooth``, a mean of so many neighbours before the bare ones."""
+    width, height, left = 640, 200, 52
+    steps, values = [step for step, _ in points], [value for _, value in points]
+    low, high, last = min(values), max(values), max(*steps, 1)
+    span = (high - low) or 1.0
+
+    def place(step: float, value: float) -> str:
+        return f"{left + step / last * (width - left - 8):.1f},{8 + (high - value) / span * (height - 16):.1f}"
+
+    means = [sum(part) / len(part) for part in (values[max(0, i - smooth + 1) : i + 1] for i in range(len(values)))]
+    lines = [("line", means)] if smooth == 1 else [("faint", values), ("line", means)]
+    drawn = "".join(
+        f'<polyline class="{style}" points="{" ".join(map(place, steps, heights))}"/>' for style, heights in lines
+    )
+    axis = "".join(
+        f'<line class="faint" x1="{left}" x2="{width}" y1="{y}" y2="{y}"/>'
+        f'<text x="{left - 6}" y="{y + 4}" text-anchor="end">{value:.3g}</text>'
+        for value, y in ((high, 8), ((high + low) / 2, height // 2), (low, height - 8))
+    ) + "".join(
+        f'<text x="{left + share * (width - left - 8):.0f}" y="{height + 14}" '
+        f'text-anchor="{_anchor(round(100 * share))}">{share * last:,.0f}</text>'
+        for share in (0, 0.5, 1)
+    )
+    return f'<svg viewBox="0 0 {width} {height + 20}" role="img" aria-label="{escape(label)}">{axis}{drawn}</svg>'
 
 
 def _anchor(share: int) -> str:

@@ -1,60 +1,79 @@
-"""Teaching an embedder: one loop for all recipes, seeded, and continued where it was interrupted."""
+"""Teaching an embedder: one call for all recipes, seeded, continued where it was interrupted, and written down."""
 
 from __future__ import annotations
 
-import json
-import math
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from random import Random
 from typing import Any
 
 import torch
-import torchvision
 
-from engine.batches import Progress
+from engine.batches import Balanced, Progress, Sampler, read_folder
 from engine.embedder import SMALLEST, Embedder
+from engine.episodes import Episodes
 from engine.preprocessing import Preprocessing
 from engine.recipes import RECIPES, Recipe
-from engine.runtime import choose_device, mixed_precision
-from engine.training_set import Mixture, TrainingSet, read_sets
+from engine.runtime import choose_device
+from engine.training_record import versions, write_record
+from engine.training_run import LossProgress, Run
+from engine.training_set import TrainingSet, read_sets
+from engine.transfer import Transfer
+from engine.validation import Validation
 from engine.weights import load_embedder, save_checkpoint
-from indexer.errors import ArgumentError, WeightsError
-from indexer.folder import written_whole
+from indexer.errors import ArgumentError
 from indexer.sources import Failure
 
-SAVE_SECONDS = 60.0
-LossProgress = Callable[[int, int, float], None]
+Data = str | os.PathLike[str] | TrainingSet
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingReport:
-    """What a training run did: ``losses`` holds the mean loss of each hundredth of it."""
+    """What a training run did.
+
+    Attributes:
+        out: the weights file.
+        record: the page that shows the run; a JSON file of the same name lies beside it.
+        steps: batches learnt from; fewer than asked for if it stopped early.
+        images: in the training sets.
+        classes: in the training sets.
+        losses: the mean loss of each hundredth of the run.
+        accuracy: on the validation classes, of the weights that were kept; None without validation.
+        failed: files that could not be used.
+        seconds: it took.
+    """
 
     out: str
+    record: str
     steps: int
     images: int
     classes: int
     losses: list[float]
+    accuracy: float | None = None
     failed: list[Failure] = field(default_factory=list)
     seconds: float = 0.0
 
 
 def train(
-    data: str | os.PathLike[str] | TrainingSet | Sequence[TrainingSet],
+    data: Data | Sequence[TrainingSet],
     out: str | os.PathLike[str],
     *,
     recipe: str = "contrastive",
     options: Mapping[str, Any] | None = None,
     weights: str | os.PathLike[str] | None = "imagenet",
     backbone: str = "resnet101",
-    size: int = 224,
+    size: int | None = None,
+    dim: int | None = None,
+    transfer: Transfer | None = None,
+    validation: Data | None = None,
+    patience: int = 5,
     steps: int = 1000,
     learning_rate: float | None = None,
     weight_decay: float = 0.01,
+    accumulate: int = 1,
+    average: float = 0.0,
     seed: int = 0,
     device: str | None = None,
     on_reading: Progress | None = None,
@@ -63,7 +82,8 @@ def train(
     """Teach an embedder the classes of ``data`` and write it to ``out``.
 
     Interrupted, it goes on from the last minute's state when called again in the same way; a finished run is not
-    repeated, and a state left by a different call is refused.
+    repeated, and a state left by a different call is refused. Beside ``out`` it leaves a record of the run, with its
+    history, and a page with its curves.
 
     Args:
         data: a folder, a class per sub-folder; or a ``TrainingSet`` that says more of it; or several.
@@ -72,10 +92,17 @@ def train(
         options: the recipe's own arguments.
         weights: what to start from, as for ``load_embedder``; None starts from nothing.
         backbone: the network to start with when ``weights`` is None.
-        size: side of its input in pixels when ``weights`` is None.
+        size: side of the network's input in pixels; if None that of ``weights``, or 224 from nothing.
+        dim: length of an embedding that a new head learns; if None, that of ``weights``, or the backbone's features.
+        transfer: which parts learn, and how fast; all alike if None.
+        validation: a folder of classes that are not learnt from; 20 times a run it is measured how well they are known
+            from one image each, and the best weights are kept.
+        patience: stop after so many measurements without a better one.
         steps: batches to learn from.
         learning_rate: the highest one, after warming up; if None, 1e-3 from nothing and 1e-4 from weights.
         weight_decay: of AdamW.
+        accumulate: batches whose gradients are added up before a step: memory of one, gradient of several.
+        average: decay of an exponential moving average of the weights, which is then what is kept; 0 keeps the last.
         seed: of everything drawn at random.
         device: "cpu", "cuda", "mps"; the best there is if None.
         on_reading: called with ("reading", done, total) while images are read.
@@ -85,46 +112,52 @@ def train(
         SourceError, WeightsError, ArgumentError: before anything is learnt.
     """
     started = time.monotonic()
-    out = Path(out)
-    if steps < 1:
-        raise ArgumentError("steps must be at least 1")
-    if not out.absolute().parent.is_dir():
-        raise ArgumentError(f"{out}: the folder to write to does not exist")
+    out, transfer = Path(out), transfer or Transfer()
+    _check(out, steps=steps, accumulate=accumulate, patience=patience, average=average)
     torch.manual_seed(seed)
     target = choose_device(device)
-    embedder = _starting_point(weights, backbone, size).to(target).train().requires_grad_(True)
-    teaching = make_recipe(recipe, embedder.dim, options or {}).to(target)
-    images = read_sets(_listed(data), embedder.preprocessing, teaching.sampler, on_reading)
+    embedder = _starting_point(weights, backbone, size, dim).to(target)
+    sets = _listed(data)
+    teaching = make_recipe(recipe, embedder.dim, {**(options or {}), **_sampler_of(sets)}).to(target)
+    transfer.prepare(embedder, teaching)
+    images = read_sets(sets, embedder.preprocessing, teaching.sampler, on_reading)
+    images.check_mixing(teaching.takes_mixed, recipe)
+    judge = _validation(validation, embedder.preprocessing, seed, on_reading)
     settings = {
         "recipe": recipe,
         "options": dict(options or {}),
         "weights": None if weights is None else os.fspath(weights),
+        "embedder": embedder.description(),
+        "transfer": asdict(transfer),
+        "validation": None if judge is None else judge.description(),
+        "patience": patience,
         "steps": steps,
         "learning_rate": learning_rate or (1e-3 if weights is None else 1e-4),
         "weight_decay": weight_decay,
+        "accumulate": accumulate,
+        "average": average,
         "seed": seed,
         "data": images.description(),
     }
-    run = _Run(embedder, teaching, images, settings, out)
-    losses = run.finish(on_step)
-    card = {"recipe": recipe, "training": {**settings, "loss": losses, "versions": _versions()}}
-    save_checkpoint(out, embedder, teaching, card)
+    run = Run(embedder, teaching, images, validation=judge, transfer=transfer, settings=settings, out=out)
+    run.finish(on_step)
+    losses = _means(run.losses)
+    save_checkpoint(
+        out, embedder, teaching, {"recipe": recipe, "training": {**settings, "loss": losses, "versions": versions()}}
+    )
+    page = write_record(out, settings, run.losses, run.measured, seconds=time.monotonic() - started)
     run.state_file.unlink(missing_ok=True)
     return TrainingReport(
         out=str(out),
-        steps=steps,
+        record=str(page),
+        steps=run.step,
         images=images.count,
         classes=images.classes,
         losses=losses,
+        accuracy=max((accuracy for _, accuracy in run.measured), default=None),
         failed=images.failed,
         seconds=round(time.monotonic() - started, 3),
     )
-
-
-def _listed(data: str | os.PathLike[str] | TrainingSet | Sequence[TrainingSet]) -> list[TrainingSet]:
-    if isinstance(data, str | os.PathLike):
-        return [TrainingSet(data)]
-    return [data] if isinstance(data, TrainingSet) else list(data)
 
 
 def make_recipe(name: str, dim: int, options: Mapping[str, Any]) -> Recipe:
@@ -137,110 +170,86 @@ def make_recipe(name: str, dim: int, options: Mapping[str, Any]) -> Recipe:
         raise ArgumentError(f"recipe {name}: {error}") from error
 
 
-def _starting_point(weights: str | os.PathLike[str] | None, backbone: str, size: int) -> Embedder:
-    if weights is not None:
-        return load_embedder(weights)
-    if size < SMALLEST.get(backbone, 32):
-        raise ArgumentError(f"size {size}: the network needs at least {SMALLEST.get(backbone, 32)} pixels")
-    return Embedder(backbone, preprocessing=Preprocessing.whole(size))
+def choose_sampler(
+    recipe: str,
+    *,
+    classes: int | None = None,
+    images: int | None = None,
+    k_shot: int | None = None,
+    siblings: float = 0.0,
+) -> Sampler:
+    """Return the sampler that the recipe of that name learns from, with other numbers.
 
+    Args:
+        recipe: a name in ``RECIPES``.
+        classes: in a batch; the recipe's own choice if None.
+        images: of each class; the recipe's own choice if None.
+        k_shot: how many of them are the support of an episode; the recipe's own choice if None.
+        siblings: share of the batches whose classes lie in one parent folder, or few.
 
-def _versions() -> dict[str, str]:
-    return {"torch": torch.__version__, "torchvision": torchvision.__version__}
-
-
-class _Run:
-    """The steps of one training run, and its state on disk beside the file it will write.
-
-    Batch and views of step ``i`` are drawn from seeds made of the run's seed and ``i`` alone, so that a continued run
-    sees what an unbroken one would have seen.
+    Raises:
+        ArgumentError: no such recipe, numbers that make no batch, or a support for a recipe that compares pairs.
     """
-
-    def __init__(
-        self, embedder: Embedder, recipe: Recipe, images: Mixture, settings: dict[str, Any], out: Path
-    ) -> None:
-        self.embedder, self.recipe, self.images, self.settings = embedder, recipe, images, settings
-        self.state_file = out.with_name(out.name + ".unfinished")
-        self.steps: int = settings["steps"]
-        self.modules = torch.nn.ModuleList([embedder, recipe])
-        self.optimizer = torch.optim.AdamW(_decayed_apart(self.modules, settings["weight_decay"]))
-        self.step = 0
-        self.losses: list[float] = []
-        self._restore()
-
-    def finish(self, on_step: LossProgress | None) -> list[float]:
-        """Take the steps that are left; return the mean loss of each hundredth of the run."""
-        saved = time.monotonic()
-        try:
-            while self.step < self.steps:
-                loss = self._take_step()
-                if on_step:
-                    on_step(self.step, self.steps, loss)
-                if time.monotonic() - saved > SAVE_SECONDS:
-                    self._save()
-                    saved = time.monotonic()
-        except KeyboardInterrupt:
-            self._save()
-            raise
-        portion = max(1, self.steps // 100)
-        means = [self.losses[i : i + portion] for i in range(0, len(self.losses), portion)]
-        return [round(sum(losses) / len(losses), 4) for losses in means]
-
-    def _take_step(self) -> float:
-        device = self.embedder.device
-        seed = Random(f"{self.settings['seed']}/{self.step}")
-        batch = self.images.batch(seed, device)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.settings["learning_rate"] * _schedule(self.step, self.steps)
-        with mixed_precision(device):
-            loss = self.recipe.loss(self.embedder, batch)
-        self.optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.modules.parameters(), 1.0)
-        self.optimizer.step()
-        self.step += 1
-        self.losses.append(loss.item())
-        return self.losses[-1]
-
-    def _save(self) -> None:
-        state = {
-            "settings": json.dumps(self.settings, sort_keys=True),
-            "step": self.step,
-            "losses": self.losses,
-            "modules": self.modules.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-        }
-        with written_whole(self.state_file) as file:
-            torch.save(state, file)
-
-    def _restore(self) -> None:
-        if not self.state_file.exists():
-            return
-        try:
-            state = torch.load(self.state_file, map_location=self.embedder.device, weights_only=True)
-        except Exception as error:
-            raise WeightsError(f"{self.state_file}: cannot be continued from, delete it to start anew") from error
-        if state["settings"] != json.dumps(self.settings, sort_keys=True):
-            raise ArgumentError(
-                f"{self.state_file} is of a run with other settings: repeat that command, or delete the file"
-            )
-        self.modules.load_state_dict(state["modules"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.step, self.losses = state["step"], state["losses"]
+    own = make_recipe(recipe, 2, {}).sampler
+    if isinstance(own, Episodes):
+        support = own.k_shot if k_shot is None else k_shot
+        asked = own.n_query if images is None else images - support
+        return Episodes(n_way=classes or own.n_way, k_shot=support, n_query=asked, siblings=siblings)
+    if k_shot is not None:
+        raise ArgumentError(f"the recipe {recipe} compares all images of a batch, it has no support: leave out k_shot")
+    if not isinstance(own, Balanced):
+        raise ArgumentError(f"the recipe {recipe} draws its batches in a way of its own: leave out these numbers")
+    return Balanced(n_classes=classes or own.n_classes, n_images=images or own.n_images, siblings=siblings)
 
 
-def _schedule(step: int, steps: int) -> float:
-    """The share of the highest learning rate: a linear warm-up over a twentieth, then half a cosine down to 0."""
-    warm_up = max(1, min(steps // 20, 500))
-    if step < warm_up:
-        return (step + 1) / warm_up
-    return 0.5 * (1 + math.cos(math.pi * (step - warm_up) / max(1, steps - warm_up)))
+def _sampler_of(sets: Sequence[TrainingSet]) -> dict[str, Sampler]:
+    """The recipe must know how many images of a class are the support: as many as the sets' samplers draw."""
+    samplers = [one.sampler for one in sets if one.sampler is not None]
+    if len({sampler.k_shot for sampler in samplers if isinstance(sampler, Episodes)}) > 1:
+        raise ArgumentError("the sets' episodes have supports of different sizes: give them one k_shot")
+    return {"sampler": samplers[0]} if samplers else {}
 
 
-def _decayed_apart(modules: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Norms and biases do not decay: they have no scale to lose."""
-    parameters = [p for p in modules.parameters() if p.requires_grad]
-    return [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
+def _check(out: Path, *, average: float, **counts: int) -> None:
+    for name, count in counts.items():
+        if count < 1:
+            raise ArgumentError(f"{name} must be at least 1")
+    if not 0 <= average < 1:
+        raise ArgumentError("average is the share kept of the average at each step: 0, or below 1, for instance 0.999")
+    if not out.absolute().parent.is_dir():
+        raise ArgumentError(f"{out}: the folder to write to does not exist")
+
+
+def _listed(data: Data | Sequence[TrainingSet]) -> list[TrainingSet]:
+    if isinstance(data, str | os.PathLike):
+        return [TrainingSet(data)]
+    return [data] if isinstance(data, TrainingSet) else list(data)
+
+
+def _starting_point(
+    weights: str | os.PathLike[str] | None, backbone: str, size: int | None, dim: int | None
+) -> Embedder:
+    start = None if weights is None else load_embedder(weights)
+    name = backbone if start is None else start.backbone_name
+    if size is not None and size < SMALLEST.get(name, 32):
+        raise ArgumentError(f"size {size}: the network needs at least {SMALLEST.get(name, 32)} pixels")
+    if start is None:
+        return Embedder(name, dim=dim, preprocessing=Preprocessing.whole(size or Preprocessing().size))
+    preprocessing = start.preprocessing if size is None else start.preprocessing.resized(size)
+    return start.adapted(dim=dim, preprocessing=preprocessing)
+
+
+def _validation(
+    data: Data | None, preprocessing: Preprocessing, seed: int, progress: Progress | None
+) -> Validation | None:
+    if data is None:
+        return None
+    (one,) = _listed(data)
+    return Validation(read_folder(one.folder, preprocessing, class_depth=one.class_depth, progress=progress), seed)
+
+
+def _means(losses: list[float]) -> list[float]:
+    """Return the mean of each hundredth."""
+    portion = max(1, len(losses) // 100)
+    portions = [losses[i : i + portion] for i in range(0, len(losses), portion)]
+    return [round(sum(portion) / len(portion), 4) for portion in portions]

@@ -10,9 +10,10 @@ from typing import Any
 
 import torch
 
-from engine.augment import Augment
+from engine.augment import Augment, cut_mix
 from engine.batches import Batch, LabelledImages, Progress, Sampler, read_folder
 from engine.preprocessing import Preprocessing
+from indexer.errors import ArgumentError
 from indexer.sources import Failure
 
 
@@ -26,6 +27,7 @@ class TrainingSet:
         quarter_turns: whether each class turned by 90, 180 and 270 degrees is a further class, as with letters.
         augment: the random views.
         sampler: which rows make a batch; the recipe's own choice if None.
+        cutmix: share of the batches in which a rectangle of each image shows another one, labels mixed alike.
     """
 
     folder: str | os.PathLike[str]
@@ -33,6 +35,20 @@ class TrainingSet:
     quarter_turns: bool = False
     augment: Augment = field(default_factory=Augment)
     sampler: Sampler | None = None
+    cutmix: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.cutmix <= 1:
+            raise ArgumentError("cutmix is a share of the batches: give a number from 0 to 1")
+
+    def views(self, batch: Batch, random: Random) -> Batch:
+        """Return a random view of each image of ``batch``, mixed if this is such a batch."""
+        generator = torch.Generator().manual_seed(random.getrandbits(63))
+        images = self.augment(batch.images, generator)
+        if random.random() >= self.cutmix:
+            return Batch(images, batch.labels)
+        images, partner, share = cut_mix(images, generator)
+        return Batch(images, batch.labels, share, batch.labels[partner])
 
 
 class Mixture:
@@ -66,11 +82,15 @@ class Mixture:
         """Return the batch that ``random`` draws, seen through each set's random views."""
         parts, first_label = [], 0
         for one, images, sampler in zip(self.sets, self.images, self.samplers, strict=True):
-            part = images.batch(sampler.draw(images, random), device)
-            generator = torch.Generator().manual_seed(random.getrandbits(63))
-            parts.append(Batch(one.augment(part.images, generator), part.labels + first_label))
+            part = one.views(images.batch(sampler.draw(images, random), device), random)
+            parts.append(part.moved(first_label))
             first_label += len(images.rows_of)
-        return Batch(torch.cat([part.images for part in parts]), torch.cat([part.labels for part in parts]))
+        return Batch.joined(parts)
+
+    def check_mixing(self, takes_mixed: bool, recipe: str) -> None:
+        """Raise ArgumentError if images are to be mixed for a recipe whose loss wants one label an image."""
+        if not takes_mixed and any(one.cutmix for one in self.sets):
+            raise ArgumentError(f"the recipe {recipe} wants one class an image: leave out cutmix, or use contrastive")
 
     def description(self) -> list[dict[str, Any]]:
         """Return what makes these batches, ready for JSON: two runs that say the same see the same."""
@@ -81,6 +101,7 @@ class Mixture:
                 "fingerprint": images.fingerprint,
                 "quarter_turns": one.quarter_turns,
                 "augment": asdict(one.augment),
+                "cutmix": one.cutmix,
                 "sampler": {"kind": type(sampler).__name__, **asdict(sampler)},  # type: ignore[call-overload]
             }
             for one, images, sampler in zip(self.sets, self.images, self.samplers, strict=True)

@@ -10,11 +10,11 @@ import typer
 
 from engine import training
 from engine.augment import Augment
-from engine.batches import Balanced
 from engine.cli import display
 from engine.cli.options import ClassDepth, Device, Json, default
 from engine.demo import run_demo
 from engine.training_set import TrainingSet
+from engine.transfer import Transfer
 from indexer.errors import ArgumentError
 
 
@@ -32,16 +32,48 @@ def train(
     backbone: Annotated[str, typer.Option(help="network to start with if the weights are none")] = default(
         training.train, "backbone"
     ),
-    size: Annotated[int, typer.Option(help="side of its input, in pixels")] = default(training.train, "size"),
+    size: Annotated[
+        int | None,
+        typer.Option(help="side of its input, in pixels; the weights' own if left out", show_default=False),
+    ] = default(training.train, "size"),
     class_depth: ClassDepth = default(TrainingSet, "class_depth"),
     quarter_turns: Annotated[
         bool, typer.Option("--quarter-turns", help="each class turned by 90, 180, 270 degrees is a further class")
     ] = default(TrainingSet, "quarter_turns"),
-    classes_per_batch: Annotated[int, typer.Option(help="P")] = Balanced().n_classes,
-    images_per_class: Annotated[int, typer.Option(help="K")] = Balanced().n_images,
-    siblings: Annotated[
-        float, typer.Option(help="share of batches whose classes lie in one parent folder")
-    ] = Balanced().siblings,
+    classes_per_batch: Annotated[
+        int | None, typer.Option(help="P, the ways of an episode; the recipe's own if left out", show_default=False)
+    ] = None,
+    images_per_class: Annotated[
+        int | None,
+        typer.Option(help="K, support and queries together; the recipe's own", show_default=False),
+    ] = None,
+    k_shot: Annotated[
+        int | None, typer.Option(help="how many of them are the support of an episode", show_default=False)
+    ] = None,
+    siblings: Annotated[float, typer.Option(help="share of batches whose classes lie in one parent folder")] = default(
+        training.choose_sampler, "siblings"
+    ),
+    frozen: Annotated[bool, typer.Option("--frozen", help="leave the backbone as it is: only the head learns")] = (
+        Transfer().frozen
+    ),
+    frozen_norms: Annotated[
+        bool, typer.Option("--frozen-norms", help="leave the batch-norm statistics as they are")
+    ] = Transfer().frozen_norms,
+    layer_decay: Annotated[
+        float, typer.Option(help="share that each stage learns of the next one's rate")
+    ] = Transfer().layer_decay,
+    head_learning_rate: Annotated[
+        float | None, typer.Option(help="of the head; that of the backbone if left out", show_default=False)
+    ] = Transfer().head_learning_rate,
+    dim: Annotated[
+        int | None, typer.Option(help="length of an embedding that a new head learns", show_default=False)
+    ] = default(training.train, "dim"),
+    validation: Annotated[
+        Path | None, typer.Option(help="folder of other classes: keep the weights that know them best")
+    ] = default(training.train, "validation"),
+    patience: Annotated[int, typer.Option(help="stop after so many measurements without a better one")] = default(
+        training.train, "patience"
+    ),
     rotation: Annotated[float, typer.Option(help="random rotation, degrees; 0: off")] = Augment().rotation,
     translation: Annotated[float, typer.Option(help="random shift, share of the side; 0: off")] = Augment().translation,
     scale: Annotated[float, typer.Option(help="random growth, share; 0: off")] = Augment().scale,
@@ -52,11 +84,20 @@ def train(
     stroke: Annotated[
         float, typer.Option(help="random growth of dark strokes, share of the side; 0: off")
     ] = Augment().stroke,
+    randaugment: Annotated[int, typer.Option(help="random changes of RandAugment; 0: off")] = Augment().randaugment,
+    erase: Annotated[float, typer.Option(help="random erasing, share of the area; 0: off")] = Augment().erase,
+    cutmix: Annotated[float, typer.Option(help="share of batches that CutMix mixes; 0: off")] = default(
+        TrainingSet, "cutmix"
+    ),
     steps: Annotated[int, typer.Option(help="batches to learn from")] = default(training.train, "steps"),
     learning_rate: Annotated[
         float | None, typer.Option(help="highest; left out: 1e-3 from none, 1e-4 from weights", show_default=False)
     ] = None,
     weight_decay: Annotated[float, typer.Option(help="of AdamW")] = default(training.train, "weight_decay"),
+    accumulate: Annotated[int, typer.Option(help="batches that make one step")] = default(training.train, "accumulate"),
+    average: Annotated[float, typer.Option(help="decay of a moving average of weights, as 0.999; 0: off")] = default(
+        training.train, "average"
+    ),
     seed: Annotated[int, typer.Option(help="of everything random")] = default(training.train, "seed"),
     device: Device = None,
     json: Json = False,
@@ -76,8 +117,13 @@ def train(
                 colour=colour,
                 blur=blur,
                 stroke=stroke,
+                randaugment=randaugment,
+                erase=erase,
             ),
-            sampler=Balanced(n_classes=classes_per_batch, n_images=images_per_class, siblings=siblings),
+            sampler=training.choose_sampler(
+                recipe, classes=classes_per_batch, images=images_per_class, k_shot=k_shot, siblings=siblings
+            ),
+            cutmix=cutmix,
         )
         report = training.train(
             learnt_from,
@@ -87,9 +133,20 @@ def train(
             weights=None if weights == "none" else weights,
             backbone=backbone,
             size=size,
+            dim=dim,
+            transfer=Transfer(
+                frozen=frozen,
+                frozen_norms=frozen_norms,
+                layer_decay=layer_decay,
+                head_learning_rate=head_learning_rate,
+            ),
+            validation=None if validation is None else TrainingSet(validation, class_depth=class_depth),
+            patience=patience,
             steps=steps,
             learning_rate=learning_rate,
             weight_decay=weight_decay,
+            accumulate=accumulate,
+            average=average,
             seed=seed,
             device=device,
             on_reading=progress,
@@ -99,21 +156,34 @@ def train(
         display.print_json(asdict(report))
         return
     display.show_failures(report.failed)
+    known = "" if report.accuracy is None else f", {100 * report.accuracy:.1f} % on the validation classes"
     display.out.print(
         f"wrote {report.out}: {report.steps:,} batches from {report.images:,} images of {report.classes:,} classes, "
-        f"loss {report.losses[0]:.3f} at first, {report.losses[-1]:.3f} at last ({report.seconds:.0f} s)"
+        f"loss {report.losses[0]:.3f} at first, {report.losses[-1]:.3f} at last{known} ({report.seconds:.0f} s)"
     )
+    display.out.print(f"its curves: {report.record}")
 
 
-def _parse_options(options: list[str]) -> dict[str, float]:
-    parsed = {}
+def _parse_options(options: list[str]) -> dict[str, float | int | bool | str]:
+    """Read ``name=value``: a number, true or false, or a word."""
+    parsed: dict[str, float | int | bool | str] = {}
     for option in options:
-        name, _, value = option.partition("=")
-        try:
-            parsed[name] = float(value)
-        except ValueError as error:
-            raise ArgumentError(f"option {option!r}: write it as name=number, for instance margin=0.5") from error
+        name, equals, value = option.partition("=")
+        if not (name and equals and value):
+            raise ArgumentError(f"option {option!r}: write it as name=value, for instance margin=0.5")
+        parsed[name] = _value(value)
     return parsed
+
+
+def _value(text: str) -> float | int | bool | str:
+    if text in ("true", "false"):
+        return text == "true"
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
 
 
 def demo(

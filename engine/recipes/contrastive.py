@@ -26,6 +26,8 @@ class Contrastive(Recipe):
         sampler: which rows make a batch.
     """
 
+    takes_mixed = True
+
     def __init__(
         self,
         *,
@@ -44,16 +46,16 @@ class Contrastive(Recipe):
     def loss(self, embedder: nn.Module, batch: Batch) -> Tensor:
         """Return the loss of ``batch``; without a single similar pair in it, only the pushing apart counts."""
         embeddings = embedder(batch.images)
-        same = batch.labels[:, None] == batch.labels[None, :]
+        same = batch.likeness()  # 0 or 1, or a share between where images are mixed: a pair then counts by it
         itself = torch.eye(len(same), dtype=torch.bool, device=same.device)
         if self.margin is not None:
-            return self._margin_loss(embeddings, same & ~itself, ~same)
-        return self._temperature_loss(embeddings, same & ~itself, itself)
+            return self._margin_loss(embeddings, same.masked_fill(itself, 0), (1 - same).masked_fill(itself, 0))
+        return self._temperature_loss(embeddings, same.masked_fill(itself, 0), itself)
 
     def _temperature_loss(self, embeddings: Tensor, similar: Tensor, itself: Tensor) -> Tensor:
         logits = (embeddings @ embeddings.T / self.temperature).masked_fill(itself, float("-inf"))
         log_share = logits.log_softmax(1).masked_fill(itself, 0.0)
-        anchors = similar.any(1)
+        anchors = similar.sum(1) > 0
         if not anchors.any():
             return logits.logsumexp(1).mean()
         return -((log_share * similar).sum(1)[anchors] / similar.sum(1)[anchors]).mean()

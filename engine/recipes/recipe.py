@@ -21,10 +21,12 @@ class Recipe(nn.Module):
         sampler: which rows make a batch.
         learned_score: whether ``score`` orders otherwise than the cosine does, so that a shortlist found by cosine is
             to be ordered anew.
+        takes_mixed: whether ``loss`` understands images that show two classes (``Batch.share``).
     """
 
     sampler: Sampler
     learned_score: ClassVar[bool] = False
+    takes_mixed: ClassVar[bool] = False
 
     def loss(self, embedder: nn.Module, batch: Batch) -> Tensor:
         """Return what ``batch`` costs, a scalar that reaches the embedder's weights."""

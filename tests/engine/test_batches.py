@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from engine.batches import Balanced, LabelledImages, read_folder
+from engine.batches import Balanced, Batch, LabelledImages, read_folder
 from engine.preprocessing import Preprocessing
 from indexer.errors import ArgumentError, SourceError
 
@@ -132,3 +132,33 @@ def test_rows_of_lists_every_row_once():
 
     assert sorted(rows.tolist()) == list(range(24))
     assert all(len(set(images.labels[rows])) == 1 for rows in images.rows_of)
+
+
+def test_two_images_are_alike_by_the_share_that_they_show_of_the_same_class():
+    labels, others = torch.tensor([5, 9, 5, 30]), torch.tensor([9, 30, 5, 5])
+    share = torch.tensor([0.75, 1.0, 0.4, 0.5])
+
+    likeness = Batch(torch.zeros(4, 3, 2, 2), labels, share, others).likeness()
+
+    shows = [{5: 0.75, 9: 0.25}, {9: 1.0}, {5: 1.0}, {30: 0.5, 5: 0.5}]
+    expected = [[sum(one[c] * other.get(c, 0) for c in one) for other in shows] for one in shows]
+    torch.testing.assert_close(likeness, torch.tensor(expected))
+
+
+def test_unmixed_images_are_alike_or_not():
+    labels = torch.tensor([5, 9, 5])
+
+    assert Batch(torch.zeros(3, 3, 2, 2), labels).likeness().tolist() == [[1, 0, 1], [0, 1, 0], [1, 0, 1]]
+
+
+def test_batches_are_joined_with_an_unmixed_one_counting_whole():
+    images = torch.rand(2, 3, 2, 2)
+    mixed = Batch(images, torch.tensor([0, 1]), torch.tensor([0.5, 0.25]), torch.tensor([1, 0])).moved(10)
+    plain = Batch(images, torch.tensor([3, 4]))
+
+    joined = Batch.joined([mixed, plain])
+
+    assert joined.labels.tolist() == [10, 11, 3, 4]
+    assert joined.share.tolist() == [0.5, 0.25, 1, 1]
+    assert joined.others.tolist() == [11, 10, 3, 4]
+    assert Batch.joined([plain, plain]).share is None

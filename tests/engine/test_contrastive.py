@@ -84,3 +84,34 @@ def test_two_equal_images_do_not_make_the_slope_infinite():
 def test_a_senseless_option_is_refused(wrong):
     with pytest.raises(ArgumentError):
         Contrastive(**wrong)
+
+
+@pytest.mark.parametrize("options", [{"temperature": 0.3}, {"margin": 0.8}])
+def test_mixed_images_count_by_what_they_show(options):
+    """Against loops over all pairs, each counted by the likeness of its two images."""
+    vectors = torch.nn.functional.normalize(torch.randn(6, 5, generator=torch.Generator().manual_seed(0)), dim=1)
+    batch = Batch(vectors, torch.tensor([0, 0, 1, 1, 2, 2]), torch.rand(6), torch.tensor([1, 2, 0, 1, 0, 2]))
+
+    loss = Contrastive(**options).loss(torch.nn.Identity(), batch)
+
+    like = batch.likeness().tolist()
+    pairs = [(i, j) for i in range(6) for j in range(6) if i != j]
+    if "margin" in options:
+        gap = {(i, j): float((vectors[i] - vectors[j]).norm()) for i, j in pairs}
+        pull = sum(like[i][j] * gap[i, j] ** 2 for i, j in pairs) / max(1, sum(like[i][j] for i, j in pairs))
+        push = sum((1 - like[i][j]) * max(0, 0.8 - gap[i, j]) ** 2 for i, j in pairs)
+        expected = pull + push / max(1, sum(1 - like[i][j] for i, j in pairs))
+    else:
+        share = {
+            (i, j): math.log(
+                math.exp(float(vectors[i] @ vectors[j]) / 0.3)
+                / sum(math.exp(float(vectors[i] @ vectors[k]) / 0.3) for k in range(6) if k != i)
+            )
+            for i, j in pairs
+        }
+        rows = [
+            -sum(like[i][j] * share[i, j] for j in range(6) if j != i) / sum(like[i][j] for j in range(6) if j != i)
+            for i in range(6)
+        ]
+        expected = sum(rows) / 6
+    assert loss.item() == pytest.approx(expected, rel=1e-4)
