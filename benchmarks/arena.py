@@ -20,24 +20,38 @@ import json
 import multiprocessing
 import resource
 import sys
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
+import heldout
+import numpy as np
+import omniglot
 import torch
+from charts import dot_chart
 from data import unpacked
+from numpy.typing import NDArray
 from protocols import photo_training_folder, vinyals_training_folder
+from rows import RESULTS, report, row
 
 from engine.augment import Augment
 from engine.batches import Balanced, Sampler
+from engine.embedder import Embedder
 from engine.episodes import Episodes
+from engine.few_shot import EpisodeScore, few_shot
+from engine.learned import load_recipe
 from engine.recipes import RECIPES
+from engine.statistics import mean_interval, paired_test
 from engine.training import train
 from engine.training_set import TrainingSet
+from engine.weights import load_embedder
 
 STILL = Augment(rotation=0, translation=0, scale=0, flip=False, colour=0)  # as the papers: turned classes, no views
 PEN = Augment(rotation=10, translation=0.08, scale=0.2, shear=10, flip=False, colour=0)
 LENS = Augment(rotation=5, translation=0.1, scale=0.3, flip=True, colour=0.3)
 
+YARDSTICK = "prototypical"
 PAIRED = ("contrastive", "siamese")  # they learn from pairs; the others from episodes
 
 
@@ -124,6 +138,100 @@ def teach_all(worlds: list[str], recipes: list[str], share: float, seed: int) ->
                     raise SystemExit(process.exitcode)
 
 
+# -- measuring ---------------------------------------------------------------------------------------------------------
+
+Accuracies = dict[str, NDArray[np.float64]]
+"""By task, the share right in each of its parts: episodes, runs or rounds. All recipes meet the same parts."""
+
+EPISODES = 1000
+
+
+def ask_vinyals(embedder: Embedder, score: EpisodeScore, seed: int) -> Accuracies:
+    vectors, labels = omniglot.vinyals_vectors(embedder)
+    return {
+        f"vinyals, {name}": few_shot(
+            vectors, labels, n_way=n_way, k_shot=k_shot, episodes=EPISODES, seed=seed, score=score
+        ).accuracies
+        for name, (n_way, k_shot) in omniglot.SETTINGS.items()
+    }
+
+
+def ask_background(embedder: Embedder, score: EpisodeScore, seed: int) -> Accuracies:
+    alphabets = omniglot.evaluation_alphabets(embedder)
+    vectors = np.concatenate([drawings.reshape(-1, embedder.dim) for drawings in alphabets.values()])
+    sizes = [drawings.shape[:2] for drawings in alphabets.values()]
+    groups = np.repeat(np.arange(len(sizes)), [characters * each for characters, each in sizes])
+    labels = np.concatenate(
+        [1000 * group + np.repeat(np.arange(characters), each) for group, (characters, each) in enumerate(sizes)]
+    )
+    n_way = min(20, *(characters for characters, _ in sizes))
+    random_ones = few_shot(
+        vectors, labels, n_way=n_way, k_shot=1, episodes=EPISODES, seed=seed, score=score, groups=groups
+    )
+    return {
+        "lake, 20-way 1-shot, 20 runs": np.array(omniglot.lake(embedder, score)) / 20,
+        "koch, 20-way 1-shot, 20 rounds": np.array(omniglot.koch(alphabets, seed, score)) / 20,
+        f"within an alphabet, {n_way}-way 1-shot": random_ones.accuracies,
+    }
+
+
+def ask_photos(embedder: Embedder, score: EpisodeScore, seed: int) -> Accuracies:
+    vectors, labels = heldout.vectors_of(embedder, heldout.held_out_images("cifar100"))
+    return {
+        f"CIFAR-100 held out, 5-way {k_shot}-shot": few_shot(
+            vectors, labels, n_way=5, k_shot=k_shot, episodes=EPISODES, seed=seed, score=score
+        ).accuracies
+        for k_shot in (1, 5)
+    }
+
+
+ASK = {"vinyals": ask_vinyals, "background": ask_background, "photos": ask_photos}
+
+
+def measure(world: str, recipes: list[str], share: float, seed: int) -> dict[str, Accuracies]:
+    """Return by recipe what it gets right of the tasks of ``world``."""
+    found = {}
+    for recipe in recipes:
+        weights = weights_of(world, recipe, share)
+        embedder = load_embedder(weights)
+        taught = load_recipe(weights, dim=embedder.dim)
+        if taught is None:
+            raise SystemExit(f"{weights}: its card names no recipe: delete it and train again")
+        found[recipe] = ASK[world](embedder, taught.episode_scores, seed)
+    return found
+
+
+def rows_of(world: str, found: dict[str, Accuracies], share: float, seed: int) -> Iterator[dict[str, Any]]:
+    """Yield a row for each task and recipe, with its difference from the yardstick on the same parts."""
+    for recipe, tasks in found.items():
+        cost = json.loads(weights_of(world, recipe, share).with_suffix(".json").read_text(encoding="utf-8"))
+        for place, (task, accuracies) in enumerate(tasks.items()):
+            mean, low, high = (100 * figure for figure in mean_interval(accuracies))
+            card = {"recipe": recipe, "embedder": {"backbone": "conv4"}}
+            goal = omniglot.paper_goal(card, place, mean, high) if world == "vinyals" else {}
+            yield row(
+                f"{task}, {recipe}",
+                mean,
+                "%",
+                **goal,
+                interval=[round(low, 2), round(high, 2)],
+                against_prototypical=compared(accuracies, found.get(YARDSTICK, {}).get(task)),
+                images_learnt_from=cost["images"],
+                training_seconds=cost["seconds"],
+                peak_megabytes=cost["megabytes"],
+                seed=seed,
+            )
+
+
+def compared(accuracies: NDArray[np.float64], yardstick: NDArray[np.float64] | None) -> dict[str, float] | None:
+    """Return the difference in points with its 95 % interval and the paired test's p."""
+    if yardstick is None or yardstick is accuracies:
+        return None
+    test = paired_test(accuracies, yardstick)
+    points = {name: round(100 * getattr(test, name), 2) for name in ("difference", "low", "high")}
+    return {**points, "p": float(f"{test.p:.2g}")}
+
+
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--train", nargs="*", choices=WORLDS, default=list(WORLDS))
@@ -132,6 +240,18 @@ def main() -> None:
     arguments.add_argument("--seed", type=int, default=0)
     chosen = arguments.parse_args()
     teach_all(chosen.train, chosen.recipes, chosen.share, chosen.seed)
+    rows, panels = [], {}
+    for world in chosen.train:
+        found = measure(world, chosen.recipes, chosen.share, chosen.seed)
+        rows += rows_of(world, found, chosen.share, chosen.seed)
+        for task in next(iter(found.values())):
+            panels[task] = {
+                recipe: tuple(100 * figure for figure in mean_interval(tasks[task])) for recipe, tasks in found.items()
+            }
+    whole = set(chosen.train) == set(WORLDS) and set(chosen.recipes) == set(RECIPES)
+    report("arena", rows, keep=whole)
+    if whole:
+        dot_chart(RESULTS / "arena.svg", "The arena: every recipe on equal terms, conv4, 95 % intervals", panels)
 
 
 if __name__ == "__main__":

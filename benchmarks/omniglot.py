@@ -38,6 +38,7 @@ from engine.statistics import wilson
 from engine.weights import checkpoint_file, load_embedder, read_checkpoint
 
 LAKE_GOAL = 95.5  # people
+TRIALS = 400  # of lake, and of koch
 SETTINGS = {"5-way 1-shot": (5, 1), "5-way 5-shot": (5, 5), "20-way 1-shot": (20, 1), "20-way 5-shot": (20, 5)}
 PAPERS: dict[str, tuple[float | None, ...]] = {
     "prototypical": (98.8, 99.7, 96.0, 98.9),
@@ -63,18 +64,17 @@ def best(score: EpisodeScore | None, queries: NDArray[np.float32], support: NDAr
 # -- lake and koch: within an alphabet ---------------------------------------------------------------------------------
 
 
-def lake(embedder: Embedder, score: EpisodeScore | None = None) -> tuple[int, int]:
-    """Return how many of the 400 trials are right, and 400."""
+def lake(embedder: Embedder, score: EpisodeScore | None = None) -> list[int]:
+    """Return how many of the 20 trials of each of the 20 runs are right."""
     runs = unpacked("omniglot/all_runs.zip")
-    right = trials = 0
+    right = []
     for run in sorted(runs.glob("run*")):
         pairs = [line.split() for line in (run / "class_labels.txt").read_text().splitlines() if line]
         known = sorted({training for _, training in pairs})
         support = embedder.embed([runs / path for path in known])
         answers = best(score, embedder.embed([runs / test for test, _ in pairs]), support)
-        right += sum(known[answer] == training for answer, (_, training) in zip(answers, pairs, strict=True))
-        trials += len(pairs)
-    return right, trials
+        right.append(sum(known[answer] == training for answer, (_, training) in zip(answers, pairs, strict=True)))
+    return right
 
 
 @cache
@@ -101,17 +101,16 @@ def within_alphabet(alphabets: Alphabets, trials: int, seed: int, score: Episode
     return right, trials
 
 
-def koch(alphabets: Alphabets, seed: int, score: EpisodeScore | None = None) -> tuple[int, int]:
-    """Return how many of the 400 trials are right, and 400."""
+def koch(alphabets: Alphabets, seed: int, score: EpisodeScore | None = None) -> list[int]:
+    """Return how many of the 20 trials of each of the 20 rounds are right."""
     draw = random.Random(seed)
-    right = trials = 0
+    right = []
     for name in sorted(alphabets)[-10:]:
         for _ in range(2):
             drawings = alphabets[name][draw.sample(range(len(alphabets[name])), 20)]
             asked, known = draw.sample(range(drawings.shape[1]), 2)
-            right += int((best(score, drawings[:, asked], drawings[:, known]) == np.arange(20)).sum())
-            trials += 20
-    return right, trials
+            right.append(int((best(score, drawings[:, asked], drawings[:, known]) == np.arange(20)).sum()))
+    return right
 
 
 # -- vinyals: any characters -------------------------------------------------------------------------------------------
@@ -182,10 +181,10 @@ def rows_of(protocol: str, embedder: Embedder, chosen: argparse.Namespace, card:
         return
     figures: dict[str, tuple[int, int]] = {}
     if protocol == "lake":
-        figures["lake"] = lake(embedder, score)
+        figures["lake"] = sum(lake(embedder, score)), TRIALS
     alphabets = evaluation_alphabets(embedder) if protocol == "koch" or chosen.trials else {}
     if protocol == "koch":
-        figures["koch"] = koch(alphabets, chosen.seed, score)
+        figures["koch"] = sum(koch(alphabets, chosen.seed, score)), TRIALS
     elif chosen.trials:
         figures["random within-alphabet"] = within_alphabet(alphabets, chosen.trials, chosen.seed, score)
     for name, (right, trials) in figures.items():
