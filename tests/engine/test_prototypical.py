@@ -80,6 +80,16 @@ def test_the_support_of_a_batch_is_as_large_as_the_sampler_draws_it():
     assert Prototypical(k_shot=3).sampler.k_shot == 3
 
 
+def test_distances_are_exact_where_the_network_computes_in_mixed_precision():
+    given = batch([0, 0, 0, 1, 1, 1])
+    recipe = Prototypical()
+
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = recipe.loss(Given(), given)
+
+    assert mixed == recipe.loss(Given(), given)
+
+
 @pytest.mark.parametrize(
     "wrong",
     [

@@ -92,6 +92,16 @@ def test_two_equal_images_do_not_make_the_slope_infinite():
     assert torch.isfinite(images.grad).all()
 
 
+def test_distances_are_exact_where_the_network_computes_in_mixed_precision():
+    given = batch([0, 0, 0, 1, 1, 1])
+    recipe = taught()
+
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = recipe.loss(Given(), given)
+
+    assert mixed == recipe.loss(Given(), given)
+
+
 def test_a_negative_l2_is_refused():
     with pytest.raises(ArgumentError):
         Siamese(dim=DIM, l2=-0.1)
