@@ -53,7 +53,7 @@ def vinyals_split(seed: int = 0) -> tuple[list[str], list[str]]:
 def vinyals_training_folder() -> Path:
     """Return the folder ``alphabet/character/drawing`` of the characters to learn from, of all 50 alphabets."""
     characters = omniglot_characters()
-    return _linked("vinyals_training", {name: characters[name] for name in vinyals_split()[0]})
+    return linked("vinyals_training", {name: characters[name] for name in vinyals_split()[0]})
 
 
 # -- photos: classes held out of training ------------------------------------------------------------------------------
@@ -122,7 +122,7 @@ def photo_classes(name: str) -> dict[str, list[Path]]:
 
 def photo_training_folder() -> Path:
     """Return the folder ``set/class/split/image`` of both sets' classes to learn from, the images of all splits."""
-    return _linked(
+    return linked(
         "photo_training",
         {
             f"{name}/{known}/{folder.parent.name}": folder
@@ -134,7 +134,7 @@ def photo_training_folder() -> Path:
     )
 
 
-def _linked(name: str, links: Mapping[str, Path]) -> Path:
+def linked(name: str, links: Mapping[str, Path]) -> Path:
     """Return the folder in the cache that holds these links, made whole or not at all."""
     cache = cache_folder()
     digest = hashlib.sha256("\n".join(f"{link}\t{links[link]}" for link in sorted(links)).encode()).hexdigest()

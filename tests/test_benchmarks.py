@@ -179,7 +179,7 @@ def test_what_vinyals_tests_with_is_turned_and_small_as_training_sees_it(program
     omniglot, protocols = program("omniglot"), program("protocols")
     monkeypatch.setattr(protocols, "VINYALS_TRAINING", 6)
     characters = protocols.omniglot_characters()
-    folder = protocols._linked("test", {name: characters[name] for name in protocols.vinyals_split()[1]})
+    folder = protocols.linked("test", {name: characters[name] for name in protocols.vinyals_split()[1]})
     seen = read_folder(folder, Preprocessing.whole(28), class_depth=2, quarter_turns=True)
 
     class Pixels(Embedder):
