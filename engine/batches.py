@@ -169,6 +169,9 @@ class Sampler(Protocol):
     def check(self, images: LabelledImages) -> None:
         """Raise ArgumentError if the images cannot supply such batches."""
 
+    def fitting(self, images: LabelledImages) -> Sampler:
+        """Return such a sampler with no more classes in a batch than the images have."""
+
     def draw(self, images: LabelledImages, random: Random) -> list[int]:
         """Return the row numbers of one batch."""
 
@@ -200,6 +203,10 @@ class Balanced:
                 f"a batch asks for {self.n_classes} classes, the folder holds {len(images.rows_of)}: "
                 f"use at most {len(images.rows_of)} classes a batch"
             )
+
+    def fitting(self, images: LabelledImages) -> Balanced:
+        """Return the same, of all classes if there are fewer than a batch holds."""
+        return replace(self, n_classes=min(self.n_classes, len(images.rows_of)))
 
     def draw(self, images: LabelledImages, random: Random) -> list[int]:
         """Return ``n_classes * n_images`` row numbers, class by class."""

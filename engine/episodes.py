@@ -6,7 +6,7 @@ Training that looks like the task itself: Vinyals et al. 2016, "Matching Network
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import cycle, islice
 from random import Random
 
@@ -49,6 +49,10 @@ class Episodes:
                 f"an episode asks for {self.n_way} classes, the folder holds {len(images.rows_of)}: "
                 f"use at most {len(images.rows_of)} ways"
             )
+
+    def fitting(self, images: LabelledImages) -> Episodes:
+        """Return the same, of all classes if there are fewer than an episode holds."""
+        return replace(self, n_way=min(self.n_way, len(images.rows_of)))
 
     def draw(self, images: LabelledImages, random: Random) -> list[int]:
         """Return ``n_way * (k_shot + n_query)`` row numbers, class by class, the support of a class first."""

@@ -177,8 +177,8 @@ def choose_sampler(
     images: int | None = None,
     k_shot: int | None = None,
     siblings: float = 0.0,
-) -> Sampler:
-    """Return the sampler that the recipe of that name learns from, with other numbers.
+) -> Sampler | None:
+    """Return the sampler that the recipe of that name learns from, with other numbers; None if no number is given.
 
     Args:
         recipe: a name in ``RECIPES``.
@@ -191,6 +191,8 @@ def choose_sampler(
         ArgumentError: no such recipe, numbers that make no batch, or a support for a recipe that compares pairs.
     """
     own = make_recipe(recipe, 2, {}).sampler
+    if classes is None and images is None and k_shot is None and not siblings:
+        return None
     if isinstance(own, Episodes):
         support = own.k_shot if k_shot is None else k_shot
         asked = own.n_query if images is None else images - support

@@ -26,7 +26,7 @@ class TrainingSet:
         class_depth: how many folder levels name a class.
         quarter_turns: whether each class turned by 90, 180 and 270 degrees is a further class, as with letters.
         augment: the random views.
-        sampler: which rows make a batch; the recipe's own choice if None.
+        sampler: which rows make a batch; if None the recipe's own choice, with no more classes than the folder has.
         cutmix: share of the batches in which a rectangle of each image shows another one, labels mixed alike.
     """
 
@@ -59,7 +59,7 @@ class Mixture:
 
     def __init__(self, sets: Sequence[TrainingSet], images: Sequence[LabelledImages], sampler: Sampler) -> None:
         self.sets, self.images = sets, images
-        self.samplers = [one.sampler or sampler for one in sets]
+        self.samplers = [one.sampler or sampler.fitting(rows) for one, rows in zip(sets, images, strict=True)]
         for chosen, rows in zip(self.samplers, images, strict=True):
             chosen.check(rows)
 

@@ -294,6 +294,13 @@ def test_an_episodes_support_is_what_its_sampler_draws(photos, tmp_path):
     assert data["sampler"] == {"kind": "Episodes", "n_way": 4, "k_shot": 2, "n_query": 1, "siblings": 0.0}
 
 
+@pytest.mark.parametrize("recipe", sorted(RECIPES))
+def test_a_folder_of_few_classes_is_learnt_by_the_recipes_own_choice_of_batches(photos, tmp_path, recipe):
+    report = learn(photos, tmp_path / "w.safetensors", recipe=recipe, sampler=choose_sampler(recipe), steps=2)
+
+    assert report.classes == 4
+
+
 def test_a_support_is_refused_where_there_are_no_episodes():
     with pytest.raises(ArgumentError, match="leave out k_shot"):
         choose_sampler("contrastive", k_shot=1)
