@@ -83,7 +83,7 @@ class Recognizer:
             device: "cpu", "cuda", "mps"; the best there is if None.
 
         Raises:
-            GalleryMissing, GalleryNewer, GalleryDamaged, WeightsError, EmbedderMismatch.
+            GalleryMissing, GalleryNewer, GalleryOlder, GalleryDamaged, WeightsError, EmbedderMismatch.
         """
         gallery = Gallery.open(path)
         try:

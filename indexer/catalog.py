@@ -14,7 +14,8 @@ from typing import Any
 from sqlalchemy import Engine, insert, select
 from sqlalchemy.exc import OperationalError
 
-from indexer.errors import GalleryDamaged, GalleryError, GalleryNewer
+from indexer.errors import GalleryDamaged, GalleryError, GalleryNewer, GalleryOlder
+from indexer.migrations import migrate
 from indexer.reader import Reader, Stamp
 from indexer.schema import SCHEMA_VERSION, engine_for, meta, plain_errors, tables
 
@@ -115,7 +116,10 @@ def _ways(path: Path) -> list[str]:
 def _tried(path: Path, way: str) -> tuple[Engine, dict[str, str]]:
     engine = engine_for(path, options=way)
     try:
-        return engine, _facts(engine, path)
+        facts = _facts(engine, path)
+        if int(facts["schema_version"]) < SCHEMA_VERSION:
+            _modernise(engine, path)
+        return engine, facts
     except BaseException:
         engine.dispose()
         raise
@@ -129,6 +133,17 @@ def _facts(engine: Engine, path: Path) -> dict[str, str]:
         raise GalleryNewer(
             f"{path.parent}: made by a newer firstsight (schema {version}, this one knows {SCHEMA_VERSION}); upgrade it"
         )
-    if version != str(SCHEMA_VERSION):
+    if not version.isdecimal() or int(version) < 1:
         raise GalleryDamaged(f"{path}: the catalog has no schema version; restore it from a copy")
     return facts
+
+
+def _modernise(engine: Engine, path: Path) -> None:
+    try:
+        migrate(engine)
+    except OperationalError as error:
+        if "readonly" not in str(error.orig):
+            raise
+        raise GalleryOlder(
+            f"{path.parent}: made by an older firstsight, and may only be read: copy it to where it can be changed"
+        ) from error

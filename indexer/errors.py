@@ -10,6 +10,7 @@ FirstsightError
     ├── GalleryExists          there is one already
     ├── GalleryBusy            another process is writing
     ├── GalleryNewer           made by a newer version of the program
+    ├── GalleryOlder           made by an older one, where it cannot be changed
     ├── GalleryDamaged         its catalog cannot be read
     ├── EmbedderMismatch       made with another embedder
     ├── ClassMissing           no class of that name
@@ -62,6 +63,10 @@ class GalleryBusy(GalleryError):
 
 class GalleryNewer(GalleryError):
     """The gallery was made by a newer version of the program."""
+
+
+class GalleryOlder(GalleryError):
+    """The gallery was made by an older version of the program, and may not be changed to suit this one."""
 
 
 class GalleryDamaged(GalleryError):

@@ -76,7 +76,7 @@ class Gallery:
         """Return the gallery at ``path``.
 
         Raises:
-            GalleryMissing, GalleryNewer, GalleryDamaged: as their names say.
+            GalleryMissing, GalleryNewer, GalleryOlder, GalleryDamaged: as their names say.
         """
         found = folder.find(path)
         return cls(found, Catalog(found / folder.CATALOG))

@@ -22,7 +22,7 @@ from sqlalchemy.pool import QueuePool
 
 from indexer.errors import FirstsightError, GalleryBusy, GalleryDamaged, GalleryError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 BUSY_SECONDS = 10.0  # how long SQLite waits for a lock of its own; they are held for milliseconds
 
 tables = MetaData()
@@ -69,7 +69,19 @@ references = Table(
     Column("went", ForeignKey("revisions.id")),
     sqlite_autoincrement=True,
 )
-for _table in (names, references):
+# What a class is beside its name (image_id NULL), or one of its references; JSON, replaced as a whole.
+attributes = Table(
+    "attributes",
+    tables,
+    Column("id", Integer, primary_key=True),
+    Column("class_id", ForeignKey("classes.id"), nullable=False),
+    Column("image_id", ForeignKey("images.id")),
+    Column("value", Text, nullable=False),
+    Column("came", ForeignKey("revisions.id"), nullable=False, index=True),
+    Column("went", ForeignKey("revisions.id")),
+    sqlite_autoincrement=True,
+)
+for _table in (names, references, attributes):
     # Without the living: an index in which nearly all is NULL would be chosen to find them, and be no help.
     Index(f"gone_{_table.name}", _table.c.went, sqlite_where=_table.c.went.is_not(None))
 Index("live_names", names.c.folded, unique=True, sqlite_where=names.c.went.is_(None))
@@ -80,6 +92,28 @@ Index(
     references.c.image_id,
     unique=True,
     sqlite_where=references.c.went.is_(None),
+)
+# Two tables outside of history: what they hold can be had again, and may be dropped at any time.
+# A file as it was when it was last read: unchanged in size, time and inode, it is not read again. With a reason, it
+# could not be used: not tried again until it changes.
+files = Table(
+    "files",
+    tables,
+    Column("root", Text, primary_key=True),
+    Column("path", Text, primary_key=True),
+    Column("size", Integer, nullable=False),
+    Column("modified_ns", Integer, nullable=False),
+    Column("inode", Integer, nullable=False),
+    Column("hash", Text),
+    Column("reason", Text),
+    sqlite_with_rowid=False,
+)
+# A small picture of a content, for pages to show when the image itself is gone.
+thumbnails = Table(
+    "thumbnails",
+    tables,
+    Column("image_id", ForeignKey("images.id"), primary_key=True),
+    Column("jpeg", LargeBinary, nullable=False),
 )
 
 

@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from indexer import catalog as catalogs
 from indexer.catalog import Catalog
-from indexer.errors import GalleryBusy, GalleryDamaged, GalleryError, GalleryNewer
+from indexer.errors import GalleryBusy, GalleryDamaged, GalleryError, GalleryNewer, GalleryOlder
 from indexer.gallery import Gallery
 from indexer.reader import Stamp
+from indexer.schema import SCHEMA_VERSION
 
 
 @pytest.fixture
@@ -89,9 +91,37 @@ def test_a_transaction_that_fails_leaves_nothing(catalog):
 
 
 def test_a_newer_schema_is_refused(path):
-    run_sql(path, "UPDATE meta SET value = '2' WHERE key = 'schema_version'")
+    run_sql(path, f"UPDATE meta SET value = '{SCHEMA_VERSION + 1}' WHERE key = 'schema_version'")
 
     with pytest.raises(GalleryNewer, match="newer firstsight"):
+        Catalog(path)
+
+
+def made_by_the_first_version(path):
+    for table in ("attributes", "files", "thumbnails"):
+        run_sql(path, f"DROP TABLE {table}")
+    run_sql(path, "UPDATE meta SET value = '1' WHERE key = 'schema_version'")
+
+
+def schema_of(path):
+    with closing(sqlite3.connect(path)) as connection:
+        return sorted(connection.execute("SELECT type, name, sql FROM sqlite_master"))
+
+
+def test_an_older_schema_becomes_todays_when_it_is_opened(path):
+    today = schema_of(path)
+    made_by_the_first_version(path)
+
+    Catalog(path).close()
+
+    assert schema_of(path) == today
+
+
+def test_an_older_schema_that_may_only_be_read_is_refused(path, monkeypatch):
+    made_by_the_first_version(path)
+    monkeypatch.setattr(catalogs, "_ways", lambda path: ["mode=ro"])
+
+    with pytest.raises(GalleryOlder, match="copy it"):
         Catalog(path)
 
 
