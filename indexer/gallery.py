@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +13,10 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from indexer import folder, history, search, verify
+from indexer import attributes, description, folder, history, search, verify
+from indexer.attributes import Attributes
 from indexer.catalog import Catalog
+from indexer.description import Description
 from indexer.errors import ArgumentError, ClassMissing, EmbedderMismatch
 from indexer.history import Change, Coming
 from indexer.images import printable
@@ -135,6 +138,16 @@ class Gallery:
         with self._catalog.reading() as reader:
             return reader.classes()
 
+    def describe(self, name: str) -> Description:
+        """Return the class with its attributes and its references with theirs; ClassMissing if there is none."""
+        with self._catalog.reading() as reader:
+            return description.describe(reader, _class_id(reader, name), check_name(name))
+
+    def attributes(self, name: str) -> Attributes:
+        """Return the attributes of a class; ClassMissing if there is none of that name."""
+        with self._catalog.reading() as reader:
+            return attributes.of_class(reader, _class_id(reader, name))
+
     def log(self) -> list[Revision]:
         """Return what changed when, newest first."""
         with self._catalog.reading() as reader:
@@ -205,6 +218,19 @@ class Gallery:
                 return history.nothing(reader, "rename", summary)
             return history.rename(reader, class_id, new, summary)
 
+    def set(self, name: str, changes: Mapping[str, Any], *, hash: str | None = None) -> Change:
+        """Set attributes of a class, or of its reference with that content, by key; None removes one.
+
+        Values are text, finite numbers, true or false, or lists of these. A reference has the attributes of its class
+        where it has none of that key itself.
+
+        Raises:
+            ClassMissing: there is no class of that name.
+            ArgumentError: a key or a value that cannot be one, or no reference of that content.
+        """
+        with self._changing() as reader:
+            return description.set_attributes(reader, _class_id(reader, name), check_name(name), changes, hash=hash)
+
     def undo(self) -> Change:
         """Reverse the newest revision by a new one. Undoing an undo brings the change back.
 
@@ -222,7 +248,7 @@ class Gallery:
             names = reader.names()
             return [Reference(row.id, names[row.class_id], *row[2:]) for row in reader.references()]
 
-    def staged_or_known(self, hashes: Iterable[str]) -> set[str]:
+    def staged_or_known(self, hashes: Iterable[str]) -> AbstractSet[str]:
         """Return those of the hashes whose embedding the catalog holds."""
         with self._catalog.reading() as reader:
             return reader.known(hashes)

@@ -11,9 +11,11 @@ from typing import NamedTuple
 from sqlalchemy import Table, exists, func, insert, literal, select, update
 from sqlalchemy.engine import Connection
 
+from indexer import attributes
 from indexer.errors import ClassExists, GalleryError
 from indexer.names import fold, refuse_twins, twins
 from indexer.reader import Reader, Revision, chunks, packed
+from indexer.schema import attributes as attribute_rows
 from indexer.schema import classes, images, names, references, revisions
 from indexer.vectors import Vectors
 
@@ -23,7 +25,7 @@ class Change:
     """What a change did.
 
     Attributes:
-        action: "learn", "forget", "rename", "undo" or "index".
+        action: "learn", "forget", "rename", "set", "undo" or "index".
         summary: the change in words, as the log has it.
         revision: the newest revision now; no new one if nothing changed.
         added: references that came.
@@ -78,6 +80,8 @@ def revise(
     owners |= _begin_classes(connection, revision, [name for name in wanted if name not in owners])
     for coming in chunks(come):
         _insert_references(connection, revision, coming, owners)
+    if leave:
+        attributes.follow_references(connection, revision)
     return Change(action, summary, revision, added=len(come), removed=len(leave))
 
 
@@ -101,6 +105,19 @@ def rename(reader: Reader, class_id: int, new: str, summary: str) -> Change:
     return Change("rename", summary, revision)
 
 
+def set_attributes(
+    reader: Reader, class_id: int, image_id: int | None, changes: attributes.Attributes, summary: str
+) -> Change:
+    """Change attributes of a class, or of its reference with that content; None removes one."""
+    old = attributes.of_class(reader, class_id, image_id)
+    new = attributes.changed(old, changes)
+    if repr(new) == repr(old):  # == would not tell true from 1
+        return nothing(reader, "set", summary)
+    revision = _new_revision(reader, "set", summary)
+    attributes.write(reader.connection, revision, class_id, image_id, new)
+    return Change("set", summary, revision)
+
+
 def undo(reader: Reader) -> Change:
     """Reverse the newest revision by a new one. Undone again, the change is back."""
     last = next(iter(reader.log(limit=1)), None)
@@ -110,6 +127,7 @@ def undo(reader: Reader) -> Change:
     revision = _new_revision(reader, "undo", summary)
     added, removed = _reverse(reader.connection, references, last.id, revision)
     _reverse(reader.connection, names, last.id, revision)
+    _reverse(reader.connection, attribute_rows, last.id, revision)
     return Change("undo", summary, revision, added=added, removed=removed)
 
 
@@ -144,7 +162,9 @@ def _end_classes(connection: Connection, revision: int, *, keep: Collection[int]
     other = references.alias()
     living = exists().where(other.c.class_id == references.c.class_id, other.c.went.is_(None))
     left = select(references.c.class_id).where(references.c.went == revision, ~living).distinct()
-    _end_names(connection, revision, [id for id in connection.scalars(left) if id not in keep])
+    ended = [id for id in connection.scalars(left) if id not in keep]
+    _end_names(connection, revision, ended)
+    attributes.end_of_classes(connection, revision, ended)
 
 
 def _end_names(connection: Connection, revision: int, class_ids: Iterable[int]) -> None:

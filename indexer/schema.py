@@ -14,7 +14,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
-from sqlalchemy import Column, Engine, ForeignKey, Index, Integer, LargeBinary, MetaData, Table, Text, create_engine
+from sqlalchemy import (
+    Column,
+    Engine,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    create_engine,
+    func,
+)
 from sqlalchemy import event as events
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
@@ -92,6 +104,13 @@ Index(
     references.c.image_id,
     unique=True,
     sqlite_where=references.c.went.is_(None),
+)
+Index(
+    "live_attributes",
+    attributes.c.class_id,
+    func.coalesce(attributes.c.image_id, 0),  # NULLs would differ from each other
+    unique=True,
+    sqlite_where=attributes.c.went.is_(None),
 )
 # Two tables outside of history: what they hold can be had again, and may be dropped at any time.
 # A file as it was when it was last read: unchanged in size, time and inode, it is not read again. With a reason, it

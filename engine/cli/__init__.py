@@ -23,6 +23,8 @@ COMMANDS: Final = {
     "learn": "gallery",
     "forget": "upkeep",
     "rename": "upkeep",
+    "set": "attributes",
+    "show": "attributes",
     "undo": "upkeep",
     "log": "upkeep",
     "status": "upkeep",

@@ -1,0 +1,105 @@
+"""`firstsight set` and `show` have no behaviour of their own: the library call is the oracle."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+
+from engine import cli
+from indexer.gallery import Gallery
+
+
+@pytest.fixture
+def run(capsys, monkeypatch):
+    """Run a command; return exit status, standard output and standard error."""
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["firstsight", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+        captured = capsys.readouterr()
+        return stopped.value.code, captured.out, captured.err
+
+    return call
+
+
+@pytest.fixture
+def birds(tmp_path):
+    with Gallery.create(tmp_path / "birds.gallery", dim=4, fingerprint="toy") as gallery:
+        hashes = ["abcdef" + "0" * 58, "123456" + "0" * 58]
+        gallery.add(
+            "heron", [(hash, f"{hash[0]}.jpg", vector) for hash, vector in zip(hashes, np.eye(4), strict=False)]
+        )
+    return tmp_path / "birds.gallery"
+
+
+def test_set_writes_what_json_says_and_text_as_it_is(run, birds):
+    asked = ["price=3", "site=paris", 'code="3"', "wild=true", 'tags=[1, "a"]', "note=a=b", "odd=NaN", "none="]
+
+    code, out, _ = run("set", "heron", *asked, "--gallery", birds, "--json")
+
+    assert code == 0
+    assert json.loads(out)["action"] == "set"
+    with Gallery.open(birds) as gallery:
+        expected = {"price": 3, "site": "paris", "code": "3", "wild": True, "tags": [1, "a"], "note": "a=b"}
+        assert gallery.attributes("heron") == {**expected, "odd": "NaN", "none": ""}
+
+
+def test_set_and_show_a_reference_by_path_or_hash(run, birds):
+    assert run("set", "heron", "price=3", "-g", birds)[1] == "set 'price' of 'heron' (revision 2)\n"
+    assert run("set", "heron", "site=pond", "--reference", "1.jpg", "-g", birds)[0] == 0
+    assert run("set", "heron", "site=lake", "--reference", "abcdef", "-g", birds)[0] == 0
+
+    code, out, _ = run("show", "heron", "-g", birds, "--json")
+
+    assert code == 0
+    with Gallery.open(birds) as gallery:
+        assert json.loads(out) == asdict(gallery.describe("heron"))
+    assert [one["attributes"] for one in json.loads(out)["references"]] == [{"site": "lake"}, {"site": "pond"}]
+    shown = run("show", "heron", "-g", birds)[1]
+    for told in ("heron", "price = 3", "1.jpg", 'site = "pond"', "abcdef000000"):
+        assert told in shown
+
+
+def test_null_removes_and_undo_brings_back(run, birds):
+    run("set", "heron", "price=3", "site=paris", "-g", birds)
+    run("set", "heron", "price=null", "-g", birds)
+    with Gallery.open(birds) as gallery:
+        assert gallery.attributes("heron") == {"site": "paris"}
+
+    assert run("undo", "-g", birds)[0] == 0
+    with Gallery.open(birds) as gallery:
+        assert gallery.attributes("heron") == {"price": 3, "site": "paris"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status"),
+    [
+        (["set", "heron", "price"], 2),
+        (["set", "heron", "=3"], 2),
+        (["set", "heron", 'price={"a": 1}'], 2),
+        (["set", "heron", "price=1e999"], 2),
+        (["set", "heron", "price=3", "--reference", "none.jpg"], 2),
+        (["set", "heron"], 2),
+        (["set", "stork", "price=3"], 1),
+        (["show", "stork"], 1),
+    ],
+)
+def test_a_refusal_is_one_line_and_changes_nothing(run, birds, arguments, status):
+    code, out, err = run(*arguments, "--gallery", birds)
+
+    assert (code, out, err.count("\n")) == (status, "", 1)
+    assert err.startswith("firstsight: ")
+    with Gallery.open(birds) as gallery:
+        assert gallery.revision == 1
+
+
+def test_attributes_do_not_wait_for_torch():
+    program = "import sys, engine.cli; engine.cli.command('set'); sys.exit('torch' in sys.modules)"
+
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
