@@ -6,7 +6,7 @@ UV := $(BIN)/uv
 # uv trusts its own list of authorities; behind a proxy with one of its own, the system's list is the one to trust.
 LOCKED := $(UV) pip install --quiet --python $(BIN)/python --require-hashes --requirement requirements.txt
 
-.PHONY: help install demo test check fix lock clean
+.PHONY: help install demo test crash-test check fix lock clean
 
 help:  ## list the tasks
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -26,6 +26,10 @@ demo: install  ## the main job on real handwriting, offline; writes demo/index.h
 
 test: install  ## run the tests
 	$(BIN)/python -m pytest
+
+crash-test: install  ## hurt writers in 300 ways and at every system call (minutes)
+	$(BIN)/python tests/crash/crash.py
+	FIRSTSIGHT_STORIES=500 $(BIN)/python -m pytest tests/indexer/test_story.py
 
 check: install  ## ruff, mypy and the direction of imports
 	$(BIN)/ruff check .
