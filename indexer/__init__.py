@@ -1,7 +1,7 @@
 """Vectors in, neighbours out."""
 
-from indexer.build import Plan, Report, index, plan
-from indexer.changes import Changes, File
+from indexer.build import Plan, Report, Status, index, plan, status
+from indexer.changes import Changes, File, Renamed
 from indexer.errors import (
     ArgumentError,
     ClassExists,
@@ -22,9 +22,11 @@ from indexer.errors import (
 from indexer.gallery import Gallery, Reference
 from indexer.history import Change, Coming
 from indexer.images import MAX_PIXELS, ImageLike, Loaded, load
-from indexer.pipeline import Job, Model, Progress
+from indexer.pipeline import Job, Model, Progress, Unusable
+from indexer.places import Folder, Source, Stat
 from indexer.reader import Revision
 from indexer.search import ClassHit, ClassHits, ReferenceHit, Score
+from indexer.seen import KnownFailure, Seen
 from indexer.sources import Failure, Found, Listing, find
 from indexer.vectors import METRICS, prototype, unit
 
@@ -43,6 +45,7 @@ __all__ = [
     "Failure",
     "File",
     "FirstsightError",
+    "Folder",
     "Found",
     "Gallery",
     "GalleryBusy",
@@ -55,6 +58,7 @@ __all__ = [
     "ImageError",
     "ImageLike",
     "Job",
+    "KnownFailure",
     "Listing",
     "Loaded",
     "Model",
@@ -62,15 +66,22 @@ __all__ = [
     "Progress",
     "Reference",
     "ReferenceHit",
+    "Renamed",
     "Report",
     "Revision",
     "Score",
+    "Seen",
+    "Source",
     "SourceError",
+    "Stat",
+    "Status",
+    "Unusable",
     "WeightsError",
     "find",
     "index",
     "load",
     "plan",
     "prototype",
+    "status",
     "unit",
 ]

@@ -4,29 +4,31 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Collection, Sequence
-from contextlib import closing, nullcontext
-from dataclasses import dataclass
+from collections.abc import Collection
+from contextlib import nullcontext
 from typing import TypedDict
 
-from indexer import pipeline, sources
-from indexer.changes import Changes, File, compare
-from indexer.errors import ArgumentError, SourceError
-from indexer.gallery import Gallery, Reference
+from indexer import pipeline
+from indexer.errors import ArgumentError
+from indexer.gallery import Gallery
 from indexer.history import Coming
-from indexer.images import MAX_PIXELS, printable
-from indexer.names import refuse_twins
-from indexer.pipeline import Job, Model, Progress
-from indexer.sources import Failure
+from indexer.images import MAX_PIXELS
+from indexer.pipeline import Model, Progress, Unusable
+from indexer.planning import Plan, plan, silent, threads, without
+from indexer.reports import Report, Status, preview, report, summary
+from indexer.seen import Seen, unsure
 from indexer.vectors import check_count
 
-MOST_WORKERS = 16
+__all__ = ["Options", "Plan", "Report", "Status", "index", "plan", "status"]
 
 
 class Options(TypedDict, total=False):
     """The keyword arguments of ``index``, for those who pass them on; their defaults are its own."""
 
     class_depth: int
+    keep_removed: bool
+    paranoid: bool
+    retry: bool
     batch_size: int
     max_pixels: int
     workers: int | None
@@ -34,67 +36,33 @@ class Options(TypedDict, total=False):
     progress: Progress | None
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
-    """What indexing a folder did.
-
-    Attributes:
-        added: files whose content is new in their class.
-        changed: files that have another content than before.
-        moved: files with known content that were somewhere else before.
-        removed: references whose files are gone from the folder.
-        unchanged: files that the gallery knows as they are, copies within a class among them.
-        failed: what could not be used, and why. A reference whose file is among them stays.
-        classes: classes in the gallery now.
-        images: references in the gallery now.
-        revision: the gallery's newest; no new one if nothing changed.
-        seconds: that all this took.
-    """
-
-    added: int
-    changed: int
-    moved: int
-    removed: int
-    unchanged: int
-    failed: list[Failure]
-    classes: int
-    images: int
-    revision: int
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What indexing a folder would do: about 0.5 kB a file.
-
-    Attributes:
-        root: the folder, absolute.
-        files: what could be read, with the hash of each content.
-        failed: what could not, and why.
-        changes: what comes and what leaves.
-        embed: contents whose embedding the gallery does not hold.
-    """
-
-    root: str
-    files: list[File]
-    failed: list[Failure]
-    changes: Changes
-    embed: list[Job]
-
-
-def plan(
+def status(
     gallery: Gallery,
     root: str | os.PathLike[str],
     *,
     class_depth: int = 1,
+    keep_removed: bool = False,
+    paranoid: bool = False,
+    retry: bool = False,
     workers: int | None = None,
     progress: Progress | None = None,
-) -> Plan:
-    """Return what indexing ``root`` would do, by reading every file in it; arguments and errors as for ``index``."""
-    listing = sources.find(root, class_depth=class_depth)
-    files, failed = _hashed(listing, _threads(workers), progress or _silent)
-    failed = sorted([*listing.failed, *failed], key=lambda failure: failure.path)
-    return _compared(gallery, listing.root, files, failed)
+) -> Status:
+    """Return what indexing ``root`` would change, and change nothing; arguments and errors as for ``index``.
+
+    Needs no model. Files that do not decode are found out only by embedding them.
+    """
+    started = time.perf_counter()
+    planned = plan(
+        gallery,
+        root,
+        class_depth=class_depth,
+        keep_removed=keep_removed,
+        paranoid=paranoid,
+        retry=retry,
+        workers=workers,
+        progress=progress,
+    )
+    return preview(gallery, planned, time.perf_counter() - started)
 
 
 def index(
@@ -103,6 +71,9 @@ def index(
     model: Model,
     *,
     class_depth: int = 1,
+    keep_removed: bool = False,
+    paranoid: bool = False,
+    retry: bool = False,
     batch_size: int = 32,
     max_pixels: int = MAX_PIXELS,
     workers: int | None = None,
@@ -119,10 +90,14 @@ def index(
         root: the folder.
         model: makes the embeddings; must be the one that made the gallery's.
         class_depth: how many levels of folders name a class.
+        keep_removed: references stay whose files are gone, for a folder that is incomplete on purpose.
+        paranoid: read every file, also those whose size, time and inode are what they were.
+        retry: try files again that could not be used before, and have not changed since.
         batch_size: images embedded at once.
         max_pixels: larger images are refused.
         workers: threads that read and decode; one a processor if None.
-        dry_run: only report what would be done. Files that do not decode are found out only by embedding them.
+        dry_run: only report what would be done: a Status. Files that do not decode are found out only by embedding
+            them.
         progress: called with ("reading" or "embedding", done, total).
 
     Raises:
@@ -138,114 +113,53 @@ def index(
     if model.dim != gallery.dim:
         raise ArgumentError(f"the model makes vectors of {model.dim} floats, the gallery holds {gallery.dim}")
     with nullcontext() if dry_run else gallery.writing():
-        planned = plan(gallery, root, class_depth=class_depth, workers=workers, progress=progress)
-        if not dry_run:
-            unusable = pipeline.run(
-                planned.embed,
-                model,
-                gallery.stage,
-                root=planned.root,
-                batch_size=batch_size,
-                max_pixels=max_pixels,
-                workers=_threads(workers),
-                progress=progress or _silent,
-            )
-            planned = _without(gallery, planned, unusable)
-            _settle(gallery, planned)
-        return _report(gallery, planned, time.perf_counter() - started)
-
-
-def _hashed(listing: sources.Listing, workers: int, progress: Progress) -> tuple[list[File], list[Failure]]:
-    files, failed, total = [], [], len(listing.files)
-    progress("reading", 0, total)
-    hashes = pipeline.in_order(
-        lambda found: pipeline.identified(found.path, listing.root), listing.files, workers=workers, ahead=4 * workers
-    )
-    with closing(hashes):
-        for done, (found, hash) in enumerate(zip(listing.files, hashes, strict=True), start=1):
-            if isinstance(hash, Failure):
-                failed.append(hash)
-            else:
-                files.append(File(found.path, found.name, hash))
-            if done % 64 == 0 or done == total:
-                progress("reading", done, total)
-    return files, failed
-
-
-def _compared(gallery: Gallery, root: str, files: list[File], failed: list[Failure]) -> Plan:
-    if not files:
-        raise SourceError(
-            f"{printable(root)}: none of its {len(failed):,} files can be used;"
-            f" the first is {failed[0].path}: {failed[0].reason}"
+        planned = plan(
+            gallery,
+            root,
+            class_depth=class_depth,
+            keep_removed=keep_removed,
+            paranoid=paranoid,
+            retry=retry,
+            workers=workers,
+            progress=progress,
         )
-    references = gallery.references()
-    changes = compare(files, {failure.path for failure in failed}, references, root)
-    refuse_twins(_names_after(changes, references))
-    return Plan(root, files, failed, changes, _jobs(gallery, files, changes))
+        if dry_run:
+            return preview(gallery, planned, time.perf_counter() - started)
+        gallery.files.remember(planned.root, planned.news, forget=planned.gone)
+        unusable = pipeline.run(
+            planned.embed,
+            model,
+            gallery.stage,
+            source=planned.source,
+            batch_size=batch_size,
+            max_pixels=max_pixels,
+            workers=threads(workers),
+            progress=progress or silent,
+        )
+        gallery.files.remember(planned.root, _quarantined(planned, unusable))
+        planned = without(gallery, planned, unusable)
+        _settle(gallery, planned)
+        return report(gallery, planned, time.perf_counter() - started)
 
 
-def _names_after(changes: Changes, references: Sequence[Reference]) -> set[str]:
-    gone = set(changes.leave)
-    return {one.name for one in references if one.id not in gone} | {file.name for file in changes.come}
-
-
-def _jobs(gallery: Gallery, files: Sequence[File], changes: Changes) -> list[Job]:
-    """Return the contents to embed, by the order of their first files, each with all the files that have it."""
-    wanted = {file.hash for file in changes.come}
-    wanted -= gallery.staged_or_known(wanted)
-    paths: dict[str, list[str]] = {}
-    for file in files:
-        if file.hash in wanted:
-            paths.setdefault(file.hash, []).append(file.path)
-    return [Job(hash, where) for hash, where in paths.items()]
-
-
-def _without(gallery: Gallery, planned: Plan, unusable: Collection[Failure]) -> Plan:
-    """Return the plan for the files that are left."""
-    if not unusable:
-        return planned
-    failed = sorted([*planned.failed, *unusable], key=lambda failure: failure.path)
-    paths = {failure.path for failure in unusable}
-    files = [file for file in planned.files if printable(file.path) not in paths]
-    return _compared(gallery, planned.root, files, failed)
+def _quarantined(planned: Plan, unusable: Collection[Unusable]) -> dict[str, Seen]:
+    """Return what to remember of files that could not be used: with its hash, a content is not tried again."""
+    seen = {}
+    for one in unusable:
+        stat = planned.seen[one.path].stat
+        seen[one.path] = Seen(stat if one.hash else unsure(stat.size), one.hash, one.reason)
+    return seen
 
 
 def _settle(gallery: Gallery, planned: Plan) -> None:
     changes = planned.changes
-    counts = {
-        "added": len(changes.added),
-        "changed": len(changes.changed),
-        "moved": len(changes.moved),
-        "removed": changes.removed,
-    }
-    summary = f"index {printable(planned.root)}: " + ", ".join(f"{n:,} {what}" for what, n in counts.items() if n)
     come = [Coming(file.name, file.hash, planned.root, file.path) for file in changes.come]
     if come or changes.leave:
-        gallery.revise("index", summary, leave=changes.leave, come=come)
+        gallery.revise(
+            "index",
+            summary(planned),
+            leave=changes.leave,
+            come=come,
+            renamed={one.old: one.new for one in changes.renamed},
+        )
         gallery.save_views()
-
-
-def _report(gallery: Gallery, planned: Plan, seconds: float) -> Report:
-    changes, classes = planned.changes, gallery.classes()
-    return Report(
-        added=len(changes.added),
-        changed=len(changes.changed),
-        moved=len(changes.moved),
-        removed=changes.removed,
-        unchanged=changes.unchanged,
-        failed=planned.failed,
-        classes=len(classes),
-        images=sum(classes.values()),
-        revision=gallery.revision,
-        seconds=seconds,
-    )
-
-
-def _threads(workers: int | None) -> int:
-    if workers is not None:
-        return check_count("workers", workers)
-    return min(MOST_WORKERS, os.cpu_count() or 1)
-
-
-def _silent(stage: str, done: int, total: int) -> None:
-    pass

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -22,42 +22,73 @@ class File(NamedTuple):
     hash: str
 
 
+@dataclass(frozen=True, slots=True)
+class Renamed:
+    """A class all of whose references have moved to one new class, and how many they are."""
+
+    old: str
+    new: str
+    images: int
+
+
 @dataclass(slots=True)
 class Changes:
     """What has to come and to leave so that the gallery holds what the folder holds.
 
     A file counts once: as added, changed (other content at a known path), moved (known content whose file is gone from
-    where it was) or unchanged. Removed are the references that leave and have no such successor.
+    where it was), carried (by its renamed class) or unchanged. Removed are the references that leave and have no such
+    successor.
     """
 
     added: list[File] = field(default_factory=list)
     changed: list[File] = field(default_factory=list)
     moved: list[File] = field(default_factory=list)
+    renamed: list[Renamed] = field(default_factory=list)
+    carried: list[File] = field(default_factory=list)
     unchanged: int = 0
-    removed: int = 0
+    lost: list[str] = field(default_factory=list)
     leave: list[int] = field(default_factory=list)
+
+    @property
+    def removed(self) -> int:
+        """How many references leave for good; ``lost`` has their paths."""
+        return len(self.lost)
 
     @property
     def come(self) -> list[File]:
         """The files that become references, in the order of their paths."""
-        return sorted(self.added + self.changed + self.moved)
+        return sorted(self.added + self.changed + self.moved + self.carried)
 
 
-def compare(files: Sequence[File], failed: Collection[str], references: Iterable[Reference], root: str) -> Changes:
+def compare(
+    files: Sequence[File],
+    failed: Collection[str],
+    references: Iterable[Reference],
+    root: str,
+    *,
+    keep_removed: bool = False,
+) -> Changes:
     """Return what the files below ``root`` change.
 
     Learnt references and those of other roots stay, except that a file which is gone from another root, and whose
     content is here now, has moved. So do references to files that are there but could not be read (``failed``,
-    printable paths of files or folders).
+    printable paths of files or folders), and if asked to, those whose files are gone.
     """
-    return _Comparison(files, failed, references, root).result()
+    return _Comparison(files, failed, references, root, keep_removed=keep_removed).result()
 
 
 class _Comparison:
     def __init__(
-        self, files: Sequence[File], failed: Collection[str], references: Iterable[Reference], root: str
+        self,
+        files: Sequence[File],
+        failed: Collection[str],
+        references: Iterable[Reference],
+        root: str,
+        *,
+        keep_removed: bool,
     ) -> None:
         self.root = root
+        self.keep_removed = keep_removed
         self.failed = frozenset(failed)
         self.files = files
         self.paths: dict[Key, list[str]] = defaultdict(list)
@@ -69,15 +100,55 @@ class _Comparison:
     def result(self) -> Changes:
         fresh, moving = self._known_keys()
         leaving = [one for one in self.references if one.id not in moving and not self._stays(one)]
-        succeeded = self._moved_between_classes(fresh, leaving)
+        succeeded = self._renamed(fresh, leaving)
+        succeeded |= self._moved_between_classes(fresh, [one for one in leaving if one.id not in succeeded])
         succeeded |= self._changed_or_added(fresh, leaving)
+        lost = self._lost([one for one in leaving if one.id not in succeeded])
         done = self.changes
-        for listed in (done.added, done.changed, done.moved):
+        for listed in (done.added, done.changed, done.moved, done.carried):
             listed.sort()
-        done.leave = sorted(moving | {one.id for one in leaving})
-        done.removed = len(leaving) - len(succeeded)
-        done.unchanged = len(self.files) - len(done.added) - len(done.changed) - len(done.moved)
+        done.leave = sorted(moving | succeeded | {one.id for one in lost})
+        done.lost = sorted(printable(one.path or "") for one in lost)
+        done.unchanged = len(self.files) - len(done.come)
         return done
+
+    def _lost(self, leaving: Sequence[Reference]) -> Sequence[Reference]:
+        """Return the references without successor that have to go: all, or those whose files show something else."""
+        if not (leaving and self.keep_removed):
+            return leaving
+        there = {file.path for file in self.files}
+        return [one for one in leaving if one.path in there]
+
+    def _renamed(self, fresh: dict[Key, list[str]], leaving: Sequence[Reference]) -> set[int]:
+        """Find classes that left whole, and whose contents, with those of no other, came to one new class."""
+        arrived = self._arrived(fresh, {one.hash for one in leaving})
+        sizes, present = Counter(one.name for one in self.references), {file.name for file in self.files}
+        going: dict[str, list[Reference]] = defaultdict(list)
+        for one in leaving:
+            going[one.name].append(one)
+        succeeded = set()
+        for old, ones in sorted(going.items()):
+            heirs = arrived.get(frozenset(one.hash for one in ones))
+            if heirs and len(ones) == sizes[old] and old not in present:
+                new = heirs.pop()
+                self.changes.renamed.append(Renamed(old, new, len(ones)))
+                self.changes.carried += [File(fresh.pop((new, one.hash))[0], new, one.hash) for one in ones]
+                succeeded |= {one.id for one in ones}
+        return succeeded
+
+    def _arrived(self, fresh: Collection[Key], left: Collection[str]) -> dict[frozenset[str], list[str]]:
+        """Return the new classes, last name first, by those of their contents that have left another class."""
+        if not left:
+            return {}
+        known = {one.name for one in self.references}
+        contents: dict[str, set[str]] = defaultdict(set)
+        for name, hash in fresh:
+            if hash in left and name not in known:
+                contents[name].add(hash)
+        arrived: dict[frozenset[str], list[str]] = defaultdict(list)
+        for name in sorted(contents, reverse=True):
+            arrived[frozenset(contents[name])].append(name)
+        return arrived
 
     def _known_keys(self) -> tuple[dict[Key, list[str]], set[int]]:
         """Return the keys no reference has, and the references whose file has moved within their class."""

@@ -29,12 +29,13 @@ class ArgumentError(FirstsightError, ValueError):
 
 
 class ImageError(FirstsightError):
-    """One image that cannot be used, and why."""
+    """One image that cannot be used, and why; ``lasting`` if these very bytes never can be."""
 
-    def __init__(self, path: str, reason: str) -> None:
+    def __init__(self, path: str, reason: str, *, lasting: bool = False) -> None:
         super().__init__(f"{path}: {reason}")
         self.path = path
         self.reason = reason
+        self.lasting = lasting
 
 
 class SourceError(FirstsightError):

@@ -24,6 +24,7 @@ from indexer.lock import WriterLock
 from indexer.names import check_name, suggestion
 from indexer.reader import Reader, Revision
 from indexer.search import K_CLASSES, K_REFERENCES, METRIC, SHORTLIST, ClassHits, ReferenceHit, Score
+from indexer.seen import SeenFiles
 from indexer.vectors import as_queries, check_count, metric_named
 from indexer.views import Views
 
@@ -259,14 +260,27 @@ class Gallery:
         with self._changing() as reader:
             history.stage(reader, hashes, embeddings)
 
-    def revise(self, action: str, summary: str, *, leave: Collection[int], come: Sequence[Coming]) -> Change:
-        """Let references go, by id, and let others come whose embeddings are staged: all in one revision.
+    @property
+    def files(self) -> SeenFiles:
+        """The files that were indexed, as they were when they were last read."""
+        return SeenFiles(self._catalog, self._writer)
+
+    def revise(
+        self,
+        action: str,
+        summary: str,
+        *,
+        leave: Collection[int],
+        come: Sequence[Coming],
+        renamed: Mapping[str, str] | None = None,
+    ) -> Change:
+        """Let references go, by id, let others come whose embeddings are staged, rename classes: all in one revision.
 
         Raises:
             ClassExists: two classes' names would differ only by case.
         """
         with self._changing() as reader:
-            return history.revise(reader, action, summary, leave=leave, come=come)
+            return history.revise(reader, action, summary, leave=leave, come=come, renamed=renamed)
 
     def save_views(self) -> None:
         """Write the views to disk. That saves time at the next opening; nothing depends on it."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -58,11 +58,18 @@ def stage(reader: Reader, hashes: Sequence[str], vectors: Vectors) -> None:
 
 
 def revise(
-    reader: Reader, action: str, summary: str, *, leave: Collection[int] = (), come: Sequence[Coming] = ()
+    reader: Reader,
+    action: str,
+    summary: str,
+    *,
+    leave: Collection[int] = (),
+    come: Sequence[Coming] = (),
+    renamed: Mapping[str, str] | None = None,
 ) -> Change:
     """Let references go (by id) and come, in one revision; in none if there is nothing to do.
 
-    Classes begin with their first reference and end with their last.
+    Classes begin with their first reference and end with their last. Those that are ``renamed``, from old to new, stay
+    themselves; the new names are those of no class, and references come to them.
 
     Raises:
         ClassExists: a new class's name differs from another one's only by case.
@@ -74,6 +81,7 @@ def revise(
     for chunk in chunks(leave):
         going = update(references).where(references.c.id.in_(chunk), references.c.went.is_(None))
         connection.execute(going.values(went=revision))
+    _rename_all(reader, revision, renamed or {})
     wanted = list(dict.fromkeys(one.name for one in come))
     owners = reader.class_ids(wanted)
     _end_classes(connection, revision, keep=set(owners.values()))
@@ -116,6 +124,15 @@ def set_attributes(
     revision = _new_revision(reader, "set", summary)
     attributes.write(reader.connection, revision, class_id, image_id, new)
     return Change("set", summary, revision)
+
+
+def _rename_all(reader: Reader, revision: int, renamed: Mapping[str, str]) -> None:
+    ids = reader.class_ids(renamed)
+    _end_names(reader.connection, revision, ids.values())
+    _check_free(reader.connection, [renamed[old] for old in ids])
+    rows = [{"class_id": id, "name": (new := renamed[old]), "folded": fold(new)} for old, id in ids.items()]
+    if rows:
+        reader.connection.execute(insert(names).values(came=revision), rows)
 
 
 def undo(reader: Reader) -> Change:

@@ -240,7 +240,8 @@ def _only_image_errors(path: str, max_pixels: int, data: bytes = b"") -> Iterato
         ceiling = min(max_pixels, 2 * (Image.MAX_IMAGE_PIXELS or max_pixels))
         raise ImageError(printable(path), f"is too large: the limit is {ceiling} pixels") from error
     except Exception as error:
-        raise ImageError(printable(path), _damage(error, data)) from error
+        lasting = bool(data) and not isinstance(error, MemoryError) and "memory" not in str(error).lower()
+        raise ImageError(printable(path), _damage(error, data), lasting=lasting) from error
 
 
 def _damage(error: Exception, data: bytes) -> str:

@@ -7,7 +7,6 @@ of the files and hands embeddings on every few seconds. However many files there
 
 from __future__ import annotations
 
-import os
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
@@ -22,6 +21,7 @@ from PIL import Image
 
 from indexer import images
 from indexer.errors import ArgumentError, FirstsightError, ImageError
+from indexer.places import Source
 from indexer.sources import Failure
 
 COMMIT_SECONDS = 2.0  # what a kill costs at most
@@ -61,6 +61,14 @@ class Job(NamedTuple):
     paths: Sequence[str]
 
 
+class Unusable(NamedTuple):
+    """A file that could not be used, and why; with the hash of its content if that is at fault, and always will be."""
+
+    path: str
+    reason: str
+    hash: str | None
+
+
 class Stage(Protocol):
     """Where embeddings go: hashes and vectors ``(n, dim)``."""
 
@@ -74,17 +82,17 @@ def run(
     model: Model,
     stage: Stage,
     *,
-    root: str,
+    source: Source,
     batch_size: int,
     max_pixels: int,
     workers: int,
     progress: Progress,
-) -> list[Failure]:
+) -> list[Unusable]:
     """Embed the jobs; return the files that could not be used. Interrupted, it keeps what is embedded already."""
-    failed: list[Failure] = []
+    failed: list[Unusable] = []
 
-    def prepare(job: Job) -> tuple[NDArray[Any] | None, list[Failure]]:
-        return _prepared(job, model, root, max_pixels)
+    def prepare(job: Job) -> tuple[NDArray[Any] | None, list[Unusable]]:
+        return _prepared(job, model, source, max_pixels)
 
     progress("embedding", 0, len(jobs))
     outcomes = in_order(prepare, jobs, workers=workers, ahead=workers + batch_size)
@@ -113,25 +121,25 @@ def in_order(work: Callable[[Item], Result], items: Iterable[Item], *, workers: 
             pool.shutdown(cancel_futures=True)
 
 
-def identified(path: str, root: str) -> str | Failure:
-    """Return the hash of a file below ``root``, or why there is none."""
+def identified(path: str, source: Source) -> str | Failure:
+    """Return the hash of one of a source's files, or why there is none."""
     try:
-        return images.identify(images.read(os.path.join(root, path)))  # noqa: PTH118 (must not tidy)
+        return images.identify(source.read(path))
     except ImageError as error:
         return Failure(images.printable(path), error.reason)
 
 
-def _prepared(job: Job, model: Model, root: str, max_pixels: int) -> tuple[NDArray[Any] | None, list[Failure]]:
+def _prepared(job: Job, model: Model, source: Source, max_pixels: int) -> tuple[NDArray[Any] | None, list[Unusable]]:
     """Return the prepared image of the first file that still has the content, and the failures before it."""
-    failures: list[Failure] = []
+    failures: list[Unusable] = []
     for path in job.paths:
         try:
-            data = images.read(os.path.join(root, path))  # noqa: PTH118 (must not tidy)
+            data = source.read(path)
             if images.identify(data) != job.hash:
                 raise ImageError(path, "changed while the folder was being indexed; index it again")
             return model.prepare(images.decode(data, path=path, max_pixels=max_pixels)), failures
         except ImageError as error:
-            failures.append(Failure(images.printable(path), error.reason))
+            failures.append(Unusable(path, error.reason, job.hash if error.lasting else None))
     return None, failures
 
 

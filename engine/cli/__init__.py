@@ -28,6 +28,7 @@ COMMANDS: Final = {
     "undo": "upkeep",
     "log": "upkeep",
     "status": "upkeep",
+    "failures": "upkeep",
     "verify": "upkeep",
     "train": "learning",
     "evaluate": "evaluation",

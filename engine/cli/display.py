@@ -26,7 +26,7 @@ from rich.table import Table
 from rich.text import Text
 
 from engine.answers import Answer, Hit
-from indexer.build import Report
+from indexer.build import Report, Status
 from indexer.history import Change
 from indexer.sources import Failure
 
@@ -105,12 +105,17 @@ def show_failures(failed: Sequence[Failure]) -> None:
         err.print(f"left out: {failure.path}: {failure.reason}")
 
 
-def show_report(report: Report, *, dry_run: bool) -> None:
-    """Print what indexing did, or would do."""
-    counts = {key: value for key, value in asdict(report).items() if key in _COUNTED and value}
-    changes = ", ".join(f"{value:,} {key}" for key, value in counts.items()) or "nothing to do"
-    out.print(f"{'would be ' if dry_run else ''}{changes}; {len(report.failed):,} left out")
-    if not dry_run:
+def show_report(report: Report) -> None:
+    """Print what indexing did, or, with the first paths of each kind, what it would do."""
+    renamed = [f"renamed class {one.old} -> {one.new}" for one in report.renamed]
+    counts = [f"{getattr(report, kind):,} {kind}" for kind in _COUNTED if getattr(report, kind)]
+    told = ", ".join([*_first(renamed, "more classes renamed"), *counts]) or "nothing to do"
+    out.print(f"{'would be ' if isinstance(report, Status) else ''}{told}; {len(report.failed):,} left out")
+    if isinstance(report, Status):
+        for kind, paths in report.paths.items():
+            for line in _first(paths, "more"):
+                out.print(f"{kind:<8} {line}")
+    else:
         out.print(
             f"the gallery knows {report.classes:,} classes from {report.images:,} images "
             f"(revision {report.revision}, {report.seconds:.1f} s)"
@@ -118,6 +123,12 @@ def show_report(report: Report, *, dry_run: bool) -> None:
 
 
 _COUNTED = ("added", "changed", "moved", "removed", "unchanged")
+_LISTED = 10  # of one kind
+
+
+def _first(lines: Sequence[str], more: str) -> list[str]:
+    rest = len(lines) - _LISTED
+    return [*lines[:_LISTED], *([f"and {rest:,} {more}"] if rest > 0 else [])]
 
 
 def answer_as_dict(image: str, answer: Answer) -> dict[str, Any]:

@@ -10,7 +10,18 @@ from typing import Annotated, Any
 import typer
 
 from engine.cli import display
-from engine.cli.options import ClassDepth, Device, GalleryPath, Images, Json, Weights, default
+from engine.cli.options import (
+    ClassDepth,
+    Device,
+    GalleryPath,
+    Images,
+    Json,
+    KeepRemoved,
+    Paranoid,
+    Retry,
+    Weights,
+    default,
+)
 from engine.recognizer import Recognizer, index_folder
 from indexer import build
 from indexer.errors import ImageError
@@ -24,6 +35,9 @@ def index(
     device: Device = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would change, change nothing")] = False,
     class_depth: ClassDepth = default(build.index, "class_depth"),
+    keep_removed: KeepRemoved = default(build.index, "keep_removed"),
+    paranoid: Paranoid = default(build.index, "paranoid"),
+    retry: Retry = default(build.index, "retry"),
     batch_size: Annotated[int, typer.Option(help="images embedded at once")] = default(build.index, "batch_size"),
     max_pixels: Annotated[int, typer.Option(help="larger images are left out")] = default(build.index, "max_pixels"),
     json: Json = False,
@@ -37,6 +51,9 @@ def index(
             device=device,
             dry_run=dry_run,
             class_depth=class_depth,
+            keep_removed=keep_removed,
+            paranoid=paranoid,
+            retry=retry,
             batch_size=batch_size,
             max_pixels=max_pixels,
             progress=progress,
@@ -45,7 +62,7 @@ def index(
         display.print_json(asdict(report))
         return
     display.show_failures(report.failed)
-    display.show_report(report, dry_run=dry_run)
+    display.show_report(report)
 
 
 def recognize(

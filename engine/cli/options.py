@@ -18,6 +18,10 @@ Weights = Annotated[
 Device = Annotated[str | None, typer.Option(help="cpu, cuda or mps; the best there is if left out", show_default=False)]
 ClassDepth = Annotated[int, typer.Option(help="how many folder levels name a class")]
 
+KeepRemoved = Annotated[bool, typer.Option("--keep-removed", help="references stay whose files are gone")]
+Paranoid = Annotated[bool, typer.Option("--paranoid", help="read every file, also those that look unchanged")]
+Retry = Annotated[bool, typer.Option("--retry", help="try files again that could not be used before")]
+
 
 def default(function: Callable[..., Any], name: str) -> Any:
     """Return the default of a parameter of the library."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from engine.cli import display
-from engine.cli.options import GalleryPath, Json
+from engine.cli.options import ClassDepth, GalleryPath, Json, KeepRemoved, Paranoid, Retry, default
+from indexer import build
 from indexer.gallery import Gallery
 
 
@@ -49,22 +52,65 @@ def log(*, gallery: GalleryPath, json: Json = False) -> None:
         display.print_table(("revision", "when", "what"), [(r["id"], r["made_at"], r["summary"]) for r in revisions])
 
 
-def status(*, gallery: GalleryPath, json: Json = False) -> None:
-    """Say what a gallery holds and which embedder made it."""
+def status(
+    *,
+    folder: Annotated[Path | None, typer.Argument(help="say what indexing it would change", show_default=False)] = None,
+    gallery: GalleryPath,
+    class_depth: ClassDepth = default(build.status, "class_depth"),
+    keep_removed: KeepRemoved = default(build.status, "keep_removed"),
+    paranoid: Paranoid = default(build.status, "paranoid"),
+    retry: Retry = default(build.status, "retry"),
+    json: Json = False,
+) -> None:
+    """Say what a gallery holds and which embedder made it; given a folder, what indexing that would change."""
     with Gallery.open(gallery) as opened:
-        facts = {
-            "classes": len(opened.classes()),
-            "images": len(opened),
-            "revision": opened.revision,
-            "weights": opened.embedder.get("weights"),
-            "dim": opened.dim,
-            "fingerprint": opened.fingerprint,
-        }
+        if folder is None:
+            _show_facts(opened, json=json)
+            return
+        with display.progress_bars(show=not json) as progress:
+            found = build.status(
+                opened,
+                folder,
+                class_depth=class_depth,
+                keep_removed=keep_removed,
+                paranoid=paranoid,
+                retry=retry,
+                progress=progress,
+            )
+    if json:
+        display.print_json(asdict(found))
+    else:
+        display.show_failures(found.failed)
+        display.show_report(found)
+
+
+def _show_facts(opened: Gallery, *, json: bool) -> None:
+    facts = {
+        "classes": len(opened.classes()),
+        "images": len(opened),
+        "revision": opened.revision,
+        "weights": opened.embedder.get("weights"),
+        "dim": opened.dim,
+        "fingerprint": opened.fingerprint,
+    }
     if json:
         display.print_json(facts)
     else:
         for key, value in facts.items():
             display.out.print(f"{key:<12} {value}")
+
+
+def failures(*, gallery: GalleryPath, json: Json = False) -> None:
+    """List the files that could not be used when they were indexed; they are tried again when they have changed."""
+    with Gallery.open(gallery) as opened:
+        known = opened.files.failures()
+    for one in known:
+        if json:
+            display.print_json(asdict(one))
+        else:
+            display.out.print(f"{os.path.join(one.root, one.path)}: {one.reason}")  # noqa: PTH118 (must not tidy)
+    if not known and not json:
+        display.out.print("no file failed")
 
 
 def verify(*, gallery: GalleryPath, json: Json = False) -> None:

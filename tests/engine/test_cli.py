@@ -56,7 +56,7 @@ def test_index_json_is_one_object_with_the_agreed_keys(run, photos, weights, tmp
     report = json.loads(out)
     assert code == 0
     assert set(report) == {
-        *("added", "changed", "moved", "removed", "unchanged"),
+        *("added", "changed", "moved", "renamed", "removed", "unchanged"),
         *("failed", "classes", "images", "revision", "seconds"),
     }
     assert (report["added"], report["classes"], report["images"], report["failed"]) == (12, 4, 12, [])
@@ -144,6 +144,49 @@ def test_status_and_verify_tell_of_a_sound_gallery(run, birds):
     assert "classes" in run("status", "--gallery", birds)[1]
     assert run("verify", "--gallery", birds) == (0, "the gallery is sound\n", "")
     assert json.loads(run("verify", "--gallery", birds, "--json")[1]) == {"sound": True, "broken": []}
+
+
+def test_status_of_a_folder_is_what_a_dry_run_says(run, birds, photos):
+    (photos / "red").rename(photos / "crimson")
+    for number in range(12):
+        (photos / "blue" / f"new {number:02}.png").write_bytes(b"%d" % number)
+    (photos / "grey" / "0.png").unlink()
+
+    status = json.loads(run("status", photos, "--gallery", birds, "--json")[1])
+    dry = json.loads(run("index", photos, "--gallery", birds, "--dry-run", "--json")[1])
+    code, out, _ = run("status", photos, "--gallery", birds)
+
+    assert {**status, "seconds": 0} == {**dry, "seconds": 0}
+    assert status["renamed"] == [{"old": "red", "new": "crimson", "images": 3}]
+    assert status["paths"] == {
+        "added": [f"blue/new {number:02}.png" for number in range(12)],
+        "changed": [],
+        "moved": [],
+        "removed": ["grey/0.png"],
+    }
+    assert code == 0
+    assert out.splitlines() == [
+        "would be renamed class red -> crimson, 12 added, 1 removed, 8 unchanged; 0 left out",
+        *(f"added    blue/new {number:02}.png" for number in range(10)),
+        "added    and 2 more",
+        "removed  grey/0.png",
+    ]
+    assert run("index", photos, "--gallery", birds, "--dry-run")[1].splitlines() == out.splitlines()
+    kept = json.loads(run("status", photos, "--gallery", birds, "--keep-removed", "--json")[1])
+    assert (kept["removed"], kept["paths"]["removed"]) == (0, [])
+    refused(run("status", photos / "none", "--gallery", birds))
+
+
+def test_failures_lists_what_could_not_be_used(run, birds, photos):
+    assert run("failures", "--gallery", birds)[1] == "no file failed\n"
+    (photos / "red" / "broken.jpg").write_bytes(b"no image at all")
+    assert run("index", photos, "--gallery", birds, "--keep-removed", "--paranoid", "--retry")[0] == 0
+
+    (listed,) = map(json.loads, run("failures", "--gallery", birds, "--json")[1].splitlines())
+
+    assert (listed["root"], listed["path"], listed["size"]) == (str(photos), "red/broken.jpg", 15)
+    assert set(listed) == {"root", "path", "reason", "size", "hash"}
+    assert run("failures", "--gallery", birds)[1] == f"{photos}/red/broken.jpg: {listed['reason']}\n"
 
 
 def test_train_writes_weights_that_index_takes(run, photos, weights, tmp_path):
@@ -264,7 +307,7 @@ with Gallery.open({path!r}) as gallery, gallery.writing():
 
 
 def test_looking_after_a_gallery_does_not_wait_for_torch():
-    program = "import sys, engine.cli; engine.cli.command('log'); sys.exit('torch' in sys.modules)"
+    program = "import sys, engine.cli; engine.cli.command('status'); sys.exit('torch' in sys.modules)"
 
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sqlite3
 import threading
 
 import numpy as np
@@ -31,6 +32,7 @@ def index(gallery, photos, model):
 def counts(report):
     """What changed, as far as something did."""
     every = {name: getattr(report, name) for name in ("added", "changed", "moved", "removed", "unchanged")}
+    every["renamed"] = [(one.old, one.new, one.images) for one in report.renamed]
     return {name: count for name, count in every.items() if count}
 
 
@@ -87,7 +89,7 @@ def test_moves_renamed_folders_and_copies_embed_nothing(gallery, index, model, p
     (photos / "egret" / "deeper").mkdir()
     (photos / "egret" / "0.png").rename(photos / "egret" / "deeper" / "0.png")
     (photos / "stork" / "copy.png").write_bytes((photos / "stork" / "0.png").read_bytes())
-    assert counts(index()) == {"moved": 3, "unchanged": 4}
+    assert counts(index()) == {"moved": 1, "renamed": [("heron", "grey heron", 2)], "unchanged": 4}
     (photos / "ibis").mkdir()
     (photos / "ibis" / "0.png").write_bytes((photos / "stork" / "0.png").read_bytes())
     assert counts(index()) == {"added": 1, "unchanged": 7}
@@ -194,7 +196,7 @@ def test_a_folder_may_change_the_case_of_its_name(gallery, index, photos):
     index()
     (photos / "heron").rename(photos / "Heron")
 
-    assert counts(index()) == {"moved": 2, "unchanged": 4}
+    assert counts(index()) == {"renamed": [("heron", "Heron", 2)], "unchanged": 4}
     assert gallery.classes() == {"Heron": 2, "egret": 2, "stork": 2}
     assert gallery.verify() == []
 
@@ -206,10 +208,71 @@ def test_a_dry_run_tells_the_same_and_does_nothing(gallery, index, model, photos
     before = {path.name: path.read_bytes() for path in gallery.path.iterdir()}
 
     dry = index(dry_run=True)
+    found = build.status(gallery, photos)
 
     assert {path.name: path.read_bytes() for path in gallery.path.iterdir()} == before
     assert (model.embedded, dry.revision) == (6, 1)
-    assert counts(dry) == counts(index()) == {"changed": 1, "removed": 1, "unchanged": 4}
+    assert counts(dry) == counts(found) == counts(index()) == {"changed": 1, "removed": 1, "unchanged": 4}
+    assert dry.paths == found.paths
+    assert found.paths == {"added": [], "changed": ["egret/0.png"], "moved": [], "removed": ["stork/1.png"]}
+
+
+def test_a_renamed_folder_renames_its_class(gallery, index, model, photos, catalog_of):
+    index()
+    before, snapshot = catalog_of(gallery.path), gallery.search_classes(np.ones(16), k=9)[0].hits
+    (photos / "heron").rename(photos / "ibis")
+    assert build.status(gallery, photos).paths["moved"] == []
+
+    report = index()
+
+    assert counts(report) == {"renamed": [("heron", "ibis", 2)], "unchanged": 4}
+    assert gallery.log()[0].summary == f"index {photos}: renamed class heron -> ibis"
+    assert gallery.classes() == {"egret": 2, "ibis": 2, "stork": 2}
+    assert {(name, path) for name, _, _, path in catalog_of(gallery.path)} >= {("ibis", "ibis/0.png")}
+    with sqlite3.connect(gallery.path / "catalog.sqlite") as connection:
+        assert connection.execute("SELECT count(*) FROM classes").fetchone() == (3,)
+    connection.close()
+    renamed = {"heron": "ibis"}
+    after = gallery.search_classes(np.ones(16), k=9)[0].hits
+    assert [(renamed.get(hit.name, hit.name), hit.score) for hit in snapshot] == [
+        (hit.name, hit.score) for hit in after
+    ]
+    assert gallery.verify() == []
+    gallery.undo()
+    assert catalog_of(gallery.path) == before
+    assert gallery.verify() == []
+    assert model.embedded == 6
+
+
+def test_many_renamed_folders_make_a_short_summary(gallery, index, photos, photo):
+    for number in range(3):
+        photo(photos / f"tern {number}" / "0.png", 60 + number)
+    index()
+    for name in ("egret", "heron", "tern 0", "tern 1", "tern 2"):
+        (photos / name).rename(photos / f"old {name}")
+    photo(photos / "old egret" / "9.png", 70)
+
+    assert index().added == 1
+
+    assert gallery.log()[0].summary == (
+        f"index {photos}: renamed class egret -> old egret, renamed class heron -> old heron,"
+        " renamed class tern 0 -> old tern 0, 2 more classes renamed, 1 added"
+    )
+    assert gallery.verify() == []
+
+
+def test_references_stay_when_asked_though_their_files_are_gone(gallery, index, photos, photo):
+    index()
+    (photos / "egret" / "0.png").unlink()
+    (photos / "heron" / "1.png").rename(photos / "heron" / "one.png")
+    photo(photos / "stork" / "0.png", 99)
+    expected = {"moved": 1, "changed": 1, "unchanged": 3}
+
+    assert counts(build.status(gallery, photos, keep_removed=True)) == expected
+    assert counts(index(keep_removed=True)) == expected
+    assert gallery.classes() == {"egret": 2, "heron": 2, "stork": 2}
+    assert gallery.verify() == []
+    assert counts(index()) == {"removed": 1, "unchanged": 5}
 
 
 def test_a_dry_run_needs_no_lock_but_indexing_does(gallery, index, monkeypatch):

@@ -22,19 +22,22 @@ def files(*rows):
     return [File(path, path.split("/")[0], hash) for path, hash in (row.split() for row in rows)]
 
 
-def outcome(known, now, failed=()):
-    changes = compare(files(*now), set(failed), references(*known) if isinstance(known, tuple) else known, ROOT)
+def outcome(known, now, failed=(), **how):
+    known = references(*known) if isinstance(known, tuple) else known
+    changes = compare(files(*now), set(failed), known, ROOT, **how)
+    assert sorted(changes.come) == sorted(changes.added + changes.changed + changes.moved + changes.carried)
     return {
         "added": [file.path for file in changes.added],
         "changed": [file.path for file in changes.changed],
         "moved": [file.path for file in changes.moved],
+        "renamed": [(one.old, one.new, one.images) for one in changes.renamed],
         "removed": changes.removed,
         "unchanged": changes.unchanged,
         "leave": changes.leave,
     }
 
 
-NOTHING = {"added": [], "changed": [], "moved": [], "removed": 0, "unchanged": 0, "leave": []}
+NOTHING = {"added": [], "changed": [], "moved": [], "renamed": [], "removed": 0, "unchanged": 0, "leave": []}
 DISPLACED = {"unchanged": 1, "changed": ["a/1"], "removed": 1, "leave": [1, 3]}
 BEFORE = ("a/1 one", "a/2 two", "b/3 three")
 
@@ -48,7 +51,7 @@ BEFORE = ("a/1 one", "a/2 two", "b/3 three")
         (("a/1 one", "b/3 three"), {"unchanged": 2, "removed": 1, "leave": [2]}),
         (("a/1 one", "a/9 two", "b/3 three"), {"unchanged": 2, "moved": ["a/9"], "leave": [2]}),
         (("a/1 one", "b/2 two", "b/3 three"), {"unchanged": 2, "moved": ["b/2"], "leave": [2]}),
-        (("c/1 one", "c/2 two", "b/3 three"), {"unchanged": 1, "moved": ["c/1", "c/2"], "leave": [1, 2]}),
+        (("c/1 one", "c/2 two", "b/3 three"), {"unchanged": 1, "renamed": [("a", "c", 2)], "leave": [1, 2]}),
         (("a/1 one", "a/2 two", "a/copy two", "b/3 three"), {"unchanged": 4}),
         (("a/1 one", "a/2 two", "b/2 two", "b/3 three"), {"unchanged": 3, "added": ["b/2"]}),
         (("a/1 two", "a/2 one", "b/3 three"), {"unchanged": 1, "moved": ["a/1", "a/2"], "leave": [1, 2]}),
@@ -61,6 +64,56 @@ BEFORE = ("a/1 one", "a/2 two", "b/3 three")
 )  # fmt: skip
 def test_every_file_counts_once_as_what_happened_to_it(now, expected):
     assert outcome(BEFORE, now) == NOTHING | expected
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "expected"),
+    [
+        # Another name with all that was there, and more: renamed, and the rest is new.
+        (("a/1 one",), ("c/1 one", "c/2 two"), {"renamed": [("a", "c", 1)], "added": ["c/2"]}),
+        # One content is missing, in the old class, at an old one or at two new ones: only files have moved.
+        (("a/1 one", "a/2 two"), ("c/1 one",), {"moved": ["c/1"], "removed": 1}),
+        (("a/1 one", "a/2 two"), ("c/1 one", "a/2 two"), {"moved": ["c/1"], "unchanged": 1, "leave": [1]}),
+        (("a/1 one", "a/2 two"), ("c/1 one", "a/3 new"), {"moved": ["c/1"], "added": ["a/3"], "removed": 1}),
+        (("a/1 one", "b/1 two"), ("b/1 two", "b/2 one"), {"moved": ["b/2"], "unchanged": 1, "leave": [1]}),
+        (("a/1 one", "a/2 two"), ("c/1 one", "d/2 two"), {"moved": ["c/1", "d/2"]}),
+        # Two classes become one: neither is renamed.
+        (("a/1 one", "b/1 two"), ("c/1 one", "c/2 two"), {"moved": ["c/1", "c/2"]}),
+        # What two classes have in common goes with each of them.
+        (
+            ("a/1 one", "a/2 two", "b/1 one", "b/2 three"),
+            ("x/1 one", "x/2 three", "y/1 one", "y/2 two"),
+            {"renamed": [("a", "y", 2), ("b", "x", 2)]},
+        ),
+        # One of two equal copies is the class under its new name, the other is new.
+        (("a/1 one",), ("c/1 one", "d/1 one"), {"renamed": [("a", "c", 1)], "added": ["d/1"]}),
+        (("a/1 one", "b/1 one"), ("c/1 one", "d/1 one"), {"renamed": [("a", "c", 1), ("b", "d", 1)]}),
+    ],
+)
+def test_a_class_is_renamed_if_all_of_it_and_of_no_other_came_to_one_new_name(before, now, expected):
+    leave = {"leave": list(range(1, len(before) + 1))}
+
+    assert outcome(before, now) == NOTHING | leave | expected
+
+
+def test_a_class_with_a_learnt_reference_stays_and_is_not_renamed():
+    known = [*references("a/1 one"), Reference(2, "a", "two", None, None)]
+
+    assert outcome(known, ("c/1 one",)) == NOTHING | {"moved": ["c/1"], "leave": [1]}
+
+
+@pytest.mark.parametrize(
+    ("now", "expected"),
+    [
+        (("a/1 one",), {"unchanged": 1}),
+        (("a/1 new",), {"changed": ["a/1"], "leave": [1]}),
+        (("a/9 one", "b/2 two"), {"moved": ["a/9", "b/2"], "leave": [1, 2]}),
+        (("c/1 one", "c/2 two"), {"renamed": [("a", "c", 2)], "leave": [1, 2]}),
+        (("a/1 two", "a/2 two"), {"unchanged": 2, "removed": 1, "leave": [1]}),
+    ],
+)
+def test_what_is_gone_may_stay_but_not_what_shows_something_else(now, expected):
+    assert outcome(BEFORE, now, keep_removed=True) == NOTHING | expected
 
 
 def test_a_file_that_could_not_be_read_keeps_its_reference():

@@ -10,6 +10,7 @@ import pytest
 from indexer import images, pipeline
 from indexer.errors import ArgumentError
 from indexer.pipeline import Job, in_order
+from indexer.places import Folder
 
 
 class Alive:
@@ -58,7 +59,7 @@ def run(tmp_path, model):
             jobs,
             model,
             store,
-            root=str(tmp_path),
+            source=Folder(tmp_path),
             batch_size=batch_size,
             max_pixels=10_000,
             workers=workers,
