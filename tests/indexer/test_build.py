@@ -244,6 +244,20 @@ def test_a_renamed_folder_renames_its_class(gallery, index, model, photos, catal
     assert model.embedded == 6
 
 
+def test_what_is_known_of_a_class_goes_with_its_folder(gallery, index, photos):
+    index()
+    gallery.set("heron", {"site": "paris"})
+    (own,) = (one.hash for one in gallery.references() if one.path == "heron/1.png")
+    gallery.set("heron", {"price": 3}, hash=own)
+    (photos / "heron").rename(photos / "ibis")
+    index()
+
+    assert gallery.attributes("ibis") == {"site": "paris"}
+    assert [one.attributes for one in gallery.describe("ibis").references if one.hash == own] == [{"price": 3}]
+    gallery.undo()
+    assert gallery.attributes("heron") == {"site": "paris"}
+
+
 def test_many_renamed_folders_make_a_short_summary(gallery, index, photos, photo):
     for number in range(3):
         photo(photos / f"tern {number}" / "0.png", 60 + number)
