@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+import threading
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -36,6 +37,7 @@ class Catalog:
             raise GalleryDamaged(f"{path}: the catalog lacks a part ({error}); restore it from a copy") from error
         self._kept = self._engine.raw_connection()
         self._watch: Any = self._kept.driver_connection
+        self._watching = threading.Lock()  # one connection for all threads
         self._closed = False
 
     @staticmethod
@@ -64,7 +66,7 @@ class Catalog:
     def version(self) -> int:
         """Return a number that is another one after any commit, by whomever. It costs microseconds."""
         self._check_open()
-        with plain_errors(self.path):
+        with plain_errors(self.path), self._watching:
             return self._watch.execute("PRAGMA data_version").fetchone()[0]
 
     @contextmanager

@@ -1,97 +1,128 @@
-"""An exact index over vectors with ids: FAISS, flat, inner product."""
+"""An exact index over vectors with ids: the search of FAISS's IndexFlatIP, on memory that versions share."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Self
 
 import faiss
 import numpy as np
 from numpy.typing import NDArray
 
+from indexer.buffer import Buffer, Ids
 from indexer.vectors import Vectors
 
-Ids = NDArray[np.int64]
+__all__ = ["FaissIndex", "Ids"]
+
+_FAISS: Any = faiss  # its type stubs know neither the selector's argument nor a call with one
+WASTE_ROWS, WASTE_SHARE = 1024, 0.125  # dead rows beyond both are worth a copy of the others
 
 
 class FaissIndex:
-    """Unit vectors by id. Exact: the scores are the cosines with every vector in it."""
+    """Unit vectors by id. Exact: the scores are the cosines with every vector in it.
 
-    def __init__(self, dim: int, *, flat: Any = None, ids: Ids | None = None) -> None:
+    An index never changes: ``adding`` and ``without`` return another version, which shares the memory of this one and
+    masks what it lacks. Any number of threads may search while one makes the next version.
+    """
+
+    def __init__(
+        self, dim: int, buffer: Buffer | None = None, *, count: int = 0, dead: NDArray[np.bool_] | None = None
+    ) -> None:
         self.dim = dim
-        self.flat = faiss.IndexFlatIP(dim) if flat is None else flat
-        self._ids = [np.empty(0, np.int64) if ids is None else ids]  # parts, joined when they are asked for
-        # Made when first asked for, and dropped at every change, for then FAISS moves its memory:
-        self._order: Ids | None = None  # the rows by ascending id
-        self._array: Vectors | None = None  # its memory, as (len, dim)
+        self._buffer = Buffer(dim) if buffer is None else buffer
+        self._count = count  # rows of the buffer that this version looks at
+        self._dead = dead  # those among them that it lacks; None if it has all
+        self._gone = 0 if dead is None else int(np.count_nonzero(dead))
+        self._selector: Any = None
+        if self._gone:
+            self._bits = np.packbits(~self._mask, bitorder="little")  # the selector looks at this memory
+            self._selector = _FAISS.IDSelectorBitmap(self._bits)
+        self._order: tuple[Ids, Ids] | None = None  # ids, ascending, and their rows; made when first asked for
 
     def __len__(self) -> int:
-        return self.flat.ntotal
+        return self._count - self._gone
 
     @property
     def ids(self) -> Ids:
-        """The ids in the order of the rows, ``(len,)``."""
-        if len(self._ids) > 1:
-            self._ids = [np.concatenate(self._ids)]
-        return self._ids[0]
+        """The ids in the order of their rows, ``(len,)``."""
+        ids = self._buffer.ids[: self._count]
+        return ids[~self._mask] if self._gone else ids
 
-    def reserve(self, count: int) -> None:
-        """Make room for ``count`` vectors in all, so that growing to that many copies nothing."""
-        if count > len(self):
-            self._changed()
-            used = self.flat.codes.size()
-            self.flat.codes.resize(count * self.dim * 4)
-            self.flat.codes.resize(used)
+    @property
+    def wasteful(self) -> bool:
+        """Whether so much of the memory is masked that a copy of the rest is worth making."""
+        return self._gone > WASTE_ROWS and self._gone > WASTE_SHARE * self._count
 
-    def add(self, ids: Iterable[int], vectors: Vectors) -> None:
-        """Add vectors ``(n, dim)`` under new ids."""
-        self._changed()
-        self.flat.add(np.ascontiguousarray(vectors, np.float32))
-        self._ids.append(_as_ids(ids))
+    def adding(self, ids: Iterable[int], vectors: Vectors) -> Self:
+        """Return this index with vectors ``(n, dim)`` under new ids. One thread at a time."""
+        fresh = _as_ids(ids)
+        if not len(fresh):
+            return self
+        buffer = self._buffer.extended(self._count, fresh, vectors)
+        dead = np.concatenate([self._mask, np.zeros(len(fresh), bool)]) if self._gone else None
+        return type(self)(self.dim, buffer, count=self._count + len(fresh), dead=dead)
 
-    def remove(self, ids: Iterable[int]) -> None:
-        """Remove the vectors of these ids; ids that are not here are passed over."""
-        rows = np.flatnonzero(np.isin(self.ids, _as_ids(ids)))
-        if len(rows):
-            self._changed()
-            self.flat.remove_ids(faiss.IDSelectorBatch(rows))
-            self._ids = [np.delete(self.ids, rows)]
+    def without(self, ids: Iterable[int]) -> Self:
+        """Return this index without the vectors of these ids; ids that are not here are passed over."""
+        going = np.isin(self._buffer.ids[: self._count], _as_ids(ids))
+        if not going.any():
+            return self
+        return type(self)(self.dim, self._buffer, count=self._count, dead=going | self._mask)
+
+    def tightened(self) -> Self:
+        """Return this index in memory of its own, in which nothing is masked."""
+        return type(self)(self.dim, self._buffer.only(self._living()), count=len(self))
 
     def search(self, queries: Vectors, k: int) -> tuple[Vectors, Ids]:
         """Return the scores and ids, ``(n, min(k, len))`` each, of the nearest vectors, best first."""
         scores, rows = self.search_rows(queries, k)
-        return scores, self.ids[rows]
-
-    def vectors(self, ids: Iterable[int]) -> Vectors:
-        """Return copies, ``(n, dim)``, of the vectors of these ids, in this order."""
-        return self.at(self._rows(_as_ids(ids)))
+        return scores, self.ids_at(rows)
 
     def search_rows(self, queries: Vectors, k: int) -> tuple[Vectors, Ids]:
-        """Return what ``search`` does with rows in place of ids; they are good until the next change."""
-        k = min(k, len(self))
-        if not k or not len(queries):
-            return np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
-        return self.flat.search(queries, k)
+        """Return what ``search`` does with rows in place of ids, for ``at`` and ``ids_at``."""
+        queries, k = np.ascontiguousarray(queries, np.float32), min(k, len(self))
+        scores, rows = np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
+        if scores.size:
+            sizes = (self.dim, len(queries), self._count, k)
+            memory = [faiss.swig_ptr(array) for array in (queries, self._buffer.vectors, scores, rows)]
+            _FAISS.knn_inner_product(*memory[:2], *sizes, *memory[2:], self._selector)
+        return scores, rows
 
     def at(self, rows: Ids) -> Vectors:
         """Return copies, ``(n, dim)``, of the vectors in these rows."""
-        if self._array is None:
-            size = len(self) * self.dim
-            memory = faiss.rev_swig_ptr(self.flat.get_xb(), size) if size else np.empty(0, np.float32)
-            self._array = memory.reshape(-1, self.dim)
-        return self._array[rows]
+        return self._buffer.vectors[rows]
 
-    def _changed(self) -> None:
-        self._order = self._array = None
+    def ids_at(self, rows: Ids) -> Ids:
+        """Return the ids of these rows."""
+        return self._buffer.ids[rows]
+
+    def vectors(self, ids: Iterable[int]) -> Vectors:
+        """Return copies, ``(n, dim)``, of the vectors of these ids, in this order; KeyError for one not here."""
+        return self.at(self._rows(_as_ids(ids)))
+
+    def parts(self, size: int) -> Iterable[Vectors]:
+        """Yield all vectors, by the order of ``ids``, at most ``size`` at a time."""
+        rows = self._living()
+        for start in range(0, len(rows), size):
+            yield self.at(rows[start : start + size])
+
+    @property
+    def _mask(self) -> NDArray[np.bool_]:
+        return np.zeros(self._count, bool) if self._dead is None else self._dead
+
+    def _living(self) -> Ids:
+        return np.flatnonzero(~self._mask)
 
     def _rows(self, ids: Ids) -> Ids:
         if self._order is None:
-            self._order = np.argsort(self.ids, kind="stable")
-        places = np.searchsorted(self.ids, ids, sorter=self._order)
-        rows = self._order[np.minimum(places, len(self) - 1)] if len(self) else places
-        if len(ids) and (not len(self) or not np.array_equal(self.ids[rows], ids)):
+            living = self._living()
+            order = np.argsort(self._buffer.ids[living], kind="stable")
+            self._order = self._buffer.ids[living[order]], living[order]
+        known, rows = self._order
+        places = np.minimum(np.searchsorted(known, ids), len(known) - 1)
+        if len(ids) and (not len(known) or not np.array_equal(known[places], ids)):
             raise KeyError("an id that is not in the index")
-        return rows
+        return rows[places]
 
 
 def _as_ids(ids: Iterable[int]) -> Ids:

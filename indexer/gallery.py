@@ -46,7 +46,8 @@ class Gallery:
     """Unit vectors with class names: learn, forget, search. Use it as a context manager, or ``close`` it.
 
     One writer at a time, any number of readers; a gallery may be used from several threads. A change is in the catalog
-    for good when its method returns. A query sees one revision, the newest there was when it began.
+    for good when its method returns. A query sees one revision: with all that was changed through this object before
+    it began, and with what others changed a moment later at most.
     """
 
     def __init__(self, path: Path, catalog: Catalog) -> None:
@@ -336,6 +337,7 @@ class Gallery:
     def _changing(self) -> Iterator[Reader]:
         with self._writer.held(), self._catalog.writing() as reader:
             yield reader
+        self._views.promise()
 
 
 def _class_id(reader: Reader, name: str) -> int:

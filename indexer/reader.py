@@ -140,6 +140,14 @@ class Reader:
             [(row.id, row.class_id) for row in self.connection.execute(went) if row.came <= revision],
         )
 
+    def moved_since(self, stamp: Stamp, *, limit: int) -> int:
+        """Return how many references came or went after that revision, or ``limit`` if it is more."""
+        after = stamp.revision
+        came = select(references.c.id).where(references.c.came > after).limit(limit)
+        went = select(references.c.id).where(references.c.went > after).limit(limit)
+        counts = (select(func.count()).select_from(some.subquery()) for some in (came, went))
+        return min(limit, sum(self.connection.scalar(count) or 0 for count in counts))
+
     def touched_since(self, revision: int) -> set[int]:
         """Return the ids of the classes with a reference that came or went after ``revision``."""
         touched = select(references.c.class_id).where(or_(references.c.came > revision, references.c.went > revision))

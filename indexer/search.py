@@ -130,7 +130,7 @@ def _best(index: FaissIndex, query: Vectors, scores: Vectors, rows: Ids, k: int)
         while near < len(rows) and scores[near] > border:  # rarely once: cheaper than a comparison of all
             near += 1
         rows = rows[:near]
-    ids, exact = index.ids[rows], cosines(query, index.at(rows))
+    ids, exact = index.ids_at(rows), cosines(query, index.at(rows))
     order = np.lexsort((ids, -exact))[:k]
     return ids[order], exact[order]
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,6 +13,7 @@ from indexer import view_file
 from indexer.catalog import Catalog
 from indexer.faiss_index import FaissIndex
 from indexer.folder import PROTOTYPES, REFERENCES
+from indexer.pages import Pages
 from indexer.reader import Reader, Row, Stamp, chunks
 from indexer.vectors import Vectors, prototype
 from indexer.view_file import Label, NoView
@@ -28,108 +30,142 @@ class Known(NamedTuple):
     shown: str
 
 
+@dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The live references and prototypes of one revision.
+    """The live references and prototypes of one revision; it never changes.
 
-    Memory: the vectors of references and prototypes, twice for a moment while they grow, and about 0.5 kB a reference.
+    The next revision's shares with it all that is the same. Memory: the vectors of references and prototypes, twice
+    for a moment while they grow, and about 0.5 kB a reference.
+
+    Attributes:
+        stamp: the revision.
+        references: by reference id.
+        prototypes: by class id.
+        known: what a hit needs, by reference id.
+        members: the ids of a class's references, ascending, by class id.
+        names: by class id.
+        moved: rows in which this and its forerunners, from the one that was loaded on, differ from the files on disk.
     """
 
-    def __init__(self, dim: int, stamp: Stamp) -> None:
-        self.stamp = stamp
-        self.references = FaissIndex(dim)
-        self.prototypes = FaissIndex(dim)  # by class id
-        self.known: dict[int, Known] = {}  # by reference id
-        self.members: dict[int, list[int]] = {}  # class id -> its reference ids, ascending
-        self.names: dict[int, str] = {}  # by class id
-        self.lag = 0  # rows in which the files on disk differ
+    stamp: Stamp
+    references: FaissIndex
+    prototypes: FaissIndex
+    known: Pages[Known]
+    members: Pages[list[int]]
+    names: Pages[str]
+    moved: int = 0
 
     @classmethod
     def load(cls, catalog: Catalog, reader: Reader, folder: Path) -> Snapshot:
         """Return the newest revision: the files in ``folder`` where they can be believed, the catalog for the rest."""
-        self = cls(catalog.dim, reader.newest())
-        self.names = reader.names()
-        self._register(reader.references())
-        self.references, _ = _believed(catalog, reader, folder, REFERENCES)
-        self.prototypes, shown = _believed(catalog, reader, folder, PROTOTYPES)
-        self.references.reserve(len(self.known))
-        self.prototypes.reserve(len(self.members))
-        self._fill(reader, self.known.keys())
-        touched = reader.touched_since(shown) | (self.members.keys() ^ set(self.prototypes.ids.tolist()))
-        self._recompute(touched)
-        return self
+        known: dict[int, Known] = {}
+        members: dict[int, list[int]] = {}
+        for row in reader.references():
+            known[row.id] = Known(row.class_id, row.shown)
+            members.setdefault(row.class_id, []).append(row.id)
+        held, _ = _believed(catalog, reader, folder, REFERENCES)
+        references = _filled(held, reader, known)
+        prototypes, shown = _believed(catalog, reader, folder, PROTOTYPES)
+        touched = reader.touched_since(shown) | (members.keys() ^ set(prototypes.ids.tolist()))
+        return cls(
+            stamp=reader.newest(),
+            references=references,
+            prototypes=_recomputed(prototypes, references, {id: members.get(id, []) for id in touched}),
+            known=Pages(known.items()),
+            members=Pages(members.items()),
+            names=Pages(reader.names().items()),
+            moved=len(known.keys() ^ set(held.ids.tolist())) + len(touched),
+        )
 
-    def catch_up(self, reader: Reader) -> bool:
-        """Become the newest revision; return False, unchanged, if this one is not part of the catalog's history."""
+    def renewed(self, reader: Reader) -> Snapshot | None:
+        """Return the newest revision; None if this one is not part of the catalog's history."""
         newest = reader.newest()
         if newest == self.stamp:
-            return True
+            return self
         if not reader.knows(self.stamp):
-            return False
-        came, went = reader.references_since(self.stamp.revision)
-        touched = {row.class_id for row in came} | {class_id for _, class_id in went}
-        self.names |= reader.names_since(self.stamp.revision)
-        self._unregister(went)
-        self._register(came)
-        self._fill(reader, (row.id for row in came), gone=[id for id, _ in went])
-        self._recompute(touched)
-        self.stamp = newest
-        return True
+            return None
+        since = self.stamp.revision
+        return self._after(reader, newest, *reader.references_since(since), reader.names_since(since))
+
+    @property
+    def wasteful(self) -> bool:
+        """Whether so much memory is masked that a copy of the rest is worth making."""
+        return self.references.wasteful or self.prototypes.wasteful
+
+    def tightened(self) -> Snapshot:
+        """Return the same in memory without gaps."""
+        return replace(self, references=self.references.tightened(), prototypes=self.prototypes.tightened())
 
     def save(self, catalog: Catalog, folder: Path) -> None:
         """Write both views into ``folder``. If the disk is full or may not be written, no query suffers from it."""
-        self.lag = 0  # also if it fails: tried again only when as much has changed again
         try:
             for what, index in ((REFERENCES, self.references), (PROTOTYPES, self.prototypes)):
                 view_file.save(index, folder / what, Label(what, catalog.id, *self.stamp))
         except OSError as error:
             _log.info("the views of %s stay in memory: %s", folder, error)
 
-    def _register(self, rows: Iterable[Row]) -> None:
-        for row in rows:
-            self.known[row.id] = Known(row.class_id, row.shown)
-            self.members.setdefault(row.class_id, []).append(row.id)
+    def _after(
+        self,
+        reader: Reader,
+        stamp: Stamp,
+        came: Collection[Row],
+        went: Collection[tuple[int, int]],
+        named: Mapping[int, str],
+    ) -> Snapshot:
+        """Return the revision that differs from this one by these references and names."""
+        gone = {id for id, _ in went}
+        touched = self._members_after(came, went, gone)
+        references = self.references.without(gone)
+        for ids, vectors in reader.vectors(row.id for row in came):
+            references = references.adding(ids, vectors)
+        ended = dict.fromkeys(id for id, members in touched.items() if not members)
+        return Snapshot(
+            stamp=stamp,
+            references=references,
+            prototypes=_recomputed(self.prototypes, references, touched),
+            known=self.known.changed(dict.fromkeys(gone) | {row.id: Known(row.class_id, row.shown) for row in came}),
+            members=self.members.changed({id: members or None for id, members in touched.items()}),
+            names=self.names.changed({**named, **ended}),
+            moved=self.moved + len(came) + len(went) + len(touched),
+        )
 
-    def _unregister(self, went: Iterable[tuple[int, int]]) -> None:
-        gone: dict[int, set[int]] = {}
-        for id, class_id in went:
-            del self.known[id]
-            gone.setdefault(class_id, set()).add(id)
-        for class_id, ids in gone.items():
-            self.members[class_id] = [id for id in self.members[class_id] if id not in ids]
+    def _members_after(
+        self, came: Iterable[Row], went: Iterable[tuple[int, int]], gone: Collection[int]
+    ) -> dict[int, list[int]]:
+        """Return the members of each class that changes, as they are then."""
+        touched: dict[int, list[int]] = {class_id: [] for _, class_id in went}
+        for row in came:
+            touched.setdefault(row.class_id, []).append(row.id)
+        for class_id, fresh in touched.items():
+            stay = [id for id in self.members.get(class_id, ()) if id not in gone]
+            touched[class_id] = sorted(stay + fresh)
+        return touched
 
-    def _fill(self, reader: Reader, wanted: Iterable[int], gone: Collection[int] | None = None) -> None:
-        """Bring the index of references to the wanted ones; what is missing comes from the catalog."""
-        if gone is None:
-            present = set(self.references.ids.tolist())
-            wanted = wanted if isinstance(wanted, Collection) else list(wanted)
-            gone = present.difference(wanted)
-            wanted = [id for id in wanted if id not in present]
-        self.references.remove(gone)
-        self.lag += len(gone)
-        for ids, vectors in reader.vectors(wanted):
-            self.references.add(ids, vectors)
-            self.lag += len(ids)
 
-    def _recompute(self, class_ids: Iterable[int]) -> None:
-        """Make the prototypes of these classes anew, and forget the classes that have no reference left."""
-        class_ids = sorted(class_ids)
-        self.prototypes.remove(class_ids)
-        self.lag += len(class_ids)
-        for class_id in class_ids:
-            if not self.members.get(class_id):
-                self.members.pop(class_id, None)
-                self.names.pop(class_id, None)
-        living = [class_id for class_id in class_ids if class_id in self.members]
-        for chunk in chunks(living):
-            vectors = self.references.vectors(self.members[class_id][0] for class_id in chunk)
-            for row, class_id in enumerate(chunk):
-                if len(self.members[class_id]) > 1:  # a single reference is its own prototype
-                    vectors[row] = self._prototype(class_id)
-            self.prototypes.add(chunk, vectors)
+def _filled(held: FaissIndex, reader: Reader, wanted: Collection[int]) -> FaissIndex:
+    """Return the index with the wanted references and no others; what it lacks comes from the catalog."""
+    present = set(held.ids.tolist())
+    filled = held.without(present.difference(wanted))
+    for ids, vectors in reader.vectors(id for id in wanted if id not in present):
+        filled = filled.adding(ids, vectors)
+    return filled
 
-    def _prototype(self, class_id: int) -> Vectors:
-        """Return the unit mean of the class's references, some thousand in memory at a time."""
-        return prototype(self.references.vectors(ids) for ids in chunks(self.members[class_id], GATHERED))
+
+def _recomputed(prototypes: FaissIndex, references: FaissIndex, members: Mapping[int, list[int]]) -> FaissIndex:
+    """Return the prototypes with those of these classes made anew; a class without members has none."""
+    prototypes = prototypes.without(members)
+    for chunk in chunks(class_id for class_id in sorted(members) if members[class_id]):
+        vectors = references.vectors(members[class_id][0] for class_id in chunk)
+        for row, class_id in enumerate(chunk):
+            if len(members[class_id]) > 1:  # a single reference is its own prototype
+                vectors[row] = _prototype(references, members[class_id])
+        prototypes = prototypes.adding(chunk, vectors)
+    return prototypes
+
+
+def _prototype(references: FaissIndex, members: Iterable[int]) -> Vectors:
+    """Return the unit mean of these references, some thousand in memory at a time."""
+    return prototype(references.vectors(ids) for ids in chunks(members, GATHERED))
 
 
 def _believed(catalog: Catalog, reader: Reader, folder: Path, what: str) -> tuple[FaissIndex, int]:

@@ -76,8 +76,8 @@ def snapshot_problems(catalog: Catalog, snapshot: Snapshot) -> list[str]:
         if snapshot.stamp != reader.newest():
             return []
         rows = {row.id: (row.class_id, row.shown) for row in reader.references()}
-        found = [] if rows == snapshot.known else ["in memory: the references are not the catalog's"]
-        found += [] if reader.names() == snapshot.names else ["in memory: the names are not the catalog's"]
+        found = [] if rows == dict(snapshot.known) else ["in memory: the references are not the catalog's"]
+        found += [] if reader.names() == dict(snapshot.names) else ["in memory: the names are not the catalog's"]
         found += _differences("in memory, references", snapshot.references, _true_references(reader))
         found += _differences("in memory, prototypes", snapshot.prototypes, _true_prototypes(reader))
         return found

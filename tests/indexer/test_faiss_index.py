@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import faiss
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -11,9 +10,7 @@ from indexer.faiss_index import FaissIndex
 
 @pytest.fixture
 def filled(random_units):
-    index = FaissIndex(16)
-    index.add([30, 10, 20], random_units(3))
-    return index
+    return FaissIndex(16).adding([30, 10, 20], random_units(3))
 
 
 def test_the_scores_are_the_cosines_best_first(filled, random_units):
@@ -51,34 +48,65 @@ def test_what_comes_out_is_a_copy(filled):
     assert filled.vectors([10]).tolist() == before.tolist()
 
 
-def test_reserved_room_changes_nothing_else(filled):
-    before = filled.vectors([10, 20, 30])
-
-    filled.reserve(1000)
-    filled.reserve(1)
-
-    assert len(filled) == 3
-    assert filled.vectors([10, 20, 30]).tolist() == before.tolist()
-    assert len(faiss.serialize_index(filled.flat)) < 1000
-
-
 changes = st.lists(st.tuples(st.booleans(), st.sets(st.integers(0, 30), max_size=6)), max_size=12)
+vectors_of = np.random.default_rng(0).normal(size=(31, 4)).astype(np.float32)
 
 
-@given(changes)
-@settings(max_examples=50)
-def test_after_any_changes_it_holds_what_a_dictionary_would(steps):
-    index, held, random = FaissIndex(4), {}, np.random.default_rng(0)
-    for adding, ids in steps:
-        if adding:
-            fresh = sorted(ids - held.keys(), reverse=True)
-            vectors = random.normal(size=(len(fresh), 4)).astype(np.float32)
-            index.add(fresh, vectors)
-            held |= dict(zip(fresh, vectors, strict=True))
-        else:
-            index.remove(ids)
-            held = {id: vector for id, vector in held.items() if id not in ids}
+def is_what_a_dictionary_would_be(index, held):
+    scores, ids = index.search(vectors_of[:2], 99)
+    expected = vectors_of[:2] @ np.array([vectors_of[id] for id in held] or np.empty((0, 4))).T
+    return (
+        len(index) == len(held)
+        and sorted(index.ids.tolist()) == sorted(held)
+        and np.array_equal(index.vectors(held), vectors_of[list(held)])
+        and np.allclose(-np.sort(-expected, axis=1), scores, atol=1e-5)
+        and np.allclose(
+            vectors_of[:2, np.newaxis] @ vectors_of[ids].transpose(0, 2, 1), scores[:, np.newaxis], atol=1e-5
+        )
+    )
 
-        assert len(index) == len(held)
-        assert sorted(index.ids.tolist()) == sorted(held)
-        assert np.array_equal(index.vectors(held), np.array(list(held.values())).reshape(-1, 4))
+
+@given(st.lists(st.tuples(st.integers(0, 99), changes), max_size=4))
+@settings(max_examples=40)
+def test_after_any_changes_every_version_holds_what_a_dictionary_would(branches):
+    """Also when versions branch: several are made from the same one."""
+    versions = [(FaissIndex(4), frozenset())]
+    for origin, steps in branches:
+        index, held = versions[origin % len(versions)]
+        for adding, ids in steps:
+            if adding:
+                fresh = sorted(ids - held, reverse=True)
+                index, held = index.adding(fresh, vectors_of[fresh]), held | ids
+            else:
+                index, held = index.without(ids), held - ids
+            versions.append((index, held))
+            if len(held) % 5 == 4:
+                versions.append((index.tightened(), held))
+
+    assert all(is_what_a_dictionary_would_be(index, held) for index, held in versions)
+
+
+def test_versions_share_their_memory(random_units):
+    first = FaissIndex(16).adding(range(100), random_units(100))
+    second = first.without([3]).adding([100], random_units(1, seed=1))
+
+    assert np.shares_memory(first._buffer.vectors, second._buffer.vectors)
+    assert not np.shares_memory(first._buffer.vectors, second.tightened()._buffer.vectors)
+
+
+def test_growing_copies_the_vectors_only_now_and_then(random_units):
+    index, places = FaissIndex(16), set()
+    for id, vector in enumerate(random_units(2000)):
+        index = index.adding([id], vector[np.newaxis])
+        places.add(index._buffer.vectors.ctypes.data)
+
+    assert len(places) < 20
+
+
+def test_an_index_of_which_much_is_masked_is_wasteful_until_it_is_tightened():
+    index = FaissIndex(1).adding(range(10_000), np.ones((10_000, 1), np.float32))
+
+    assert not index.without(range(1200)).wasteful  # an eighth is not reached
+    assert index.without(range(1300)).wasteful
+    assert not index.without(range(1300)).tightened().wasteful
+    assert not FaissIndex(1).adding(range(1000), np.ones((1000, 1), np.float32)).without(range(999)).wasteful

@@ -364,7 +364,7 @@ def test_an_interrupted_renewal_is_made_good_by_the_next_query(birds, monkeypatc
             raise KeyboardInterrupt
 
         with monkeypatch.context() as patch:
-            patch.setattr(Snapshot, "_recompute", interrupted)
+            patch.setattr("indexer.snapshot._recomputed", interrupted)
             with pytest.raises(KeyboardInterrupt):
                 answers(gallery)
 

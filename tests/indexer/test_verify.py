@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from indexer import view_file
 from indexer.faiss_index import FaissIndex
 from indexer.folder import PROTOTYPES, REFERENCES
 from indexer.gallery import Gallery
+from indexer.pages import Pages
 from indexer.view_file import Label
 
 
@@ -182,22 +184,19 @@ def forge(path, what, change):
 
 
 def without_first(index):
-    index.remove(index.ids[:1])
-    return index
+    return index.without(index.ids[:1])
 
 
 def with_a_stranger(index):
-    index.add([99], np.eye(16, dtype=np.float32)[:1])
-    return index
+    return index.adding([99], np.eye(16, dtype=np.float32)[:1])
 
 
 def with_one_twice(index):
-    index.add(index.ids[:1], index.vectors(index.ids[:1]))
-    return index
+    return index.adding(index.ids[:1], index.vectors(index.ids[:1]))
 
 
 def swapped(index):
-    return FaissIndex(16, flat=index.flat, ids=np.roll(index.ids, 1))
+    return FaissIndex(16).adding(np.roll(index.ids, 1), index.vectors(index.ids))
 
 
 @pytest.mark.parametrize("what", [REFERENCES, PROTOTYPES])
@@ -223,15 +222,18 @@ def test_a_snapshot_that_is_wrong_is_named(path):
     def found(change):
         with Gallery.open(path) as gallery:
             gallery.search_classes(np.ones(16))
-            with gallery._views.as_they_are() as snapshot:
-                change(snapshot)
+            views = gallery._views
+            views._shown = views._shown._replace(
+                snapshot=replace(views._shown.snapshot, **change(views._shown.snapshot))
+            )
             return gallery.verify()
 
-    assert found(lambda snapshot: None) == []
-    assert found(lambda snapshot: snapshot.known.popitem()) == ["in memory: the references are not the catalog's"]
-    assert found(lambda snapshot: snapshot.names.update({1: "x"})) == ["in memory: the names are not the catalog's"]
-    assert found(lambda snapshot: snapshot.references.remove([1])) == [f"in memory, references: {LACKS}"]
-    assert found(lambda snapshot: snapshot.prototypes.remove([1])) == [f"in memory, prototypes: {LACKS}"]
+    assert found(lambda snapshot: {}) == []
+    assert found(lambda snapshot: {"known": Pages()}) == ["in memory: the references are not the catalog's"]
+    assert found(lambda snapshot: {"names": Pages([(1, "x")])}) == ["in memory: the names are not the catalog's"]
+    for what in ("references", "prototypes"):
+        lacking = found(lambda snapshot, what=what: {what: getattr(snapshot, what).without([1])})
+        assert lacking == [f"in memory, {what}: {LACKS}"]
 
 
 def test_a_snapshot_that_lags_behind_is_sound(path, random_units):
