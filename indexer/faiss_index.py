@@ -100,6 +100,10 @@ class FaissIndex:
         """Return copies, ``(n, dim)``, of the vectors of these ids, in this order; KeyError for one not here."""
         return self.at(self._rows(_as_ids(ids)))
 
+    def all_vectors(self) -> Vectors:
+        """Return all vectors ``(len, dim)``, by the order of ``ids``: where nothing is masked the memory itself."""
+        return self.at(self._living()) if self._gone else self._buffer.vectors[: self._count]
+
     def parts(self, size: int) -> Iterable[Vectors]:
         """Yield all vectors, by the order of ``ids``, at most ``size`` at a time."""
         rows = self._living()

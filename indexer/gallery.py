@@ -13,7 +13,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from indexer import attributes, description, folder, history, search, verify
+from indexer import attributes, description, folder, history, search, serving, verify
 from indexer.attributes import Attributes
 from indexer.catalog import Catalog
 from indexer.description import Description
@@ -25,6 +25,8 @@ from indexer.names import check_name, suggestion
 from indexer.reader import Reader, Revision
 from indexer.search import K_CLASSES, K_REFERENCES, METRIC, SHORTLIST, ClassHits, ReferenceHit, Score
 from indexer.seen import SeenFiles
+from indexer.trials import Promise
+from indexer.tuning import Progress, Tuning
 from indexer.vectors import as_queries, check_count, metric_named
 from indexer.views import Views
 
@@ -326,6 +328,11 @@ class Gallery:
         points, chosen, k = as_queries(queries, self.dim), metric_named(metric), check_count("k", k)
         with self._views.fresh() as snapshot:
             return search.references(snapshot, points, k=k, metric=chosen)
+
+    def tune(self, promise: Promise | None = None, *, progress: Progress | None = None) -> Tuning:
+        """Find the index of the references that keeps a promise of ``ann_recall`` at least cost. Takes minutes."""
+        with self._views.fresh() as snapshot:
+            return serving.tune_references(snapshot, promise, progress=progress)
 
     def verify(self) -> list[str]:
         """Return what is wrong with the gallery, a sentence each; nothing if it is sound. Changes nothing."""

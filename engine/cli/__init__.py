@@ -30,6 +30,7 @@ COMMANDS: Final = {
     "status": "upkeep",
     "failures": "upkeep",
     "verify": "upkeep",
+    "tune": "tuning",
     "train": "learning",
     "evaluate": "evaluation",
 }

@@ -59,6 +59,7 @@ def is_what_a_dictionary_would_be(index, held):
         len(index) == len(held)
         and sorted(index.ids.tolist()) == sorted(held)
         and np.array_equal(index.vectors(held), vectors_of[list(held)])
+        and np.array_equal(index.all_vectors(), vectors_of[index.ids])
         and np.allclose(-np.sort(-expected, axis=1), scores, atol=1e-5)
         and np.allclose(
             vectors_of[:2, np.newaxis] @ vectors_of[ids].transpose(0, 2, 1), scores[:, np.newaxis], atol=1e-5

@@ -1,0 +1,117 @@
+"""Curves as SVG files, light or dark as the reader prefers: what several methods take for what they give."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+
+LEFT, TOP, WIDTH, HEIGHT, RIGHT = 70, 48, 520, 340, 230
+COLOURS = ("#2f5fd0", "#c2571a", "#1a7f4b", "#8a3fb0", "#b3372f", "#0f7f8a", "#7a6a12", "#5b6575", "#c0398a", "#3d7a1f")
+MOST_NINES = 5.0  # a share nearer to 1 than this is drawn as this
+
+Point = tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """What an axis shows, how a value becomes a place on it, and where its marks are.
+
+    Attributes:
+        label: what its numbers are.
+        place: value -> place, in any unit.
+        marks: values to draw lines at, if they lie within.
+    """
+
+    label: str
+    place: Callable[[float], float]
+    marks: Sequence[float]
+
+
+def logarithmic(label: str) -> Axis:
+    """Return an axis on which each tenfold is as far as the last."""
+    marks = [step * 10.0**power for power in range(-6, 13) for step in (1, 2, 5)]
+    return Axis(label, lambda value: math.log10(max(value, 1e-9)), marks)
+
+
+def nines(label: str) -> Axis:
+    """Return an axis for shares near 1, on which 0.99 is as far from 0.9 as 0.999 is from 0.99."""
+    marks = [0.0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9999]
+    return Axis(label, lambda value: min(-math.log10(max(1 - value, 1e-12)), MOST_NINES), marks)
+
+
+def curves(
+    title: str, lines: Mapping[str, Sequence[Point]], x: Axis, y: Axis, *, goal: float | None = None, note: str = ""
+) -> str:
+    """Return a whole SVG document: a line through the points of each name, and one across at ``goal`` on the x axis.
+
+    Raises:
+        ValueError: no line has a point.
+    """
+    points = [point for line in lines.values() for point in line]
+    across = _scale([x.place(one) for one, _ in points] + ([] if goal is None else [x.place(goal)]), LEFT, WIDTH)
+    up = _scale([y.place(one) for _, one in points], TOP + HEIGHT, -HEIGHT)
+
+    def at(point: Point) -> tuple[float, float]:
+        return across(x.place(point[0])), up(y.place(point[1]))
+
+    parts = [_text(LEFT, 24, title, "ink", size=15), _text(LEFT, 40, note, "soft")]
+    parts += _marks(x, y, across, up)
+    if goal is not None:
+        place = across(x.place(goal))
+        parts.append(f'<line class="goal" x1="{place:.1f}" x2="{place:.1f}" y1="{TOP}" y2="{TOP + HEIGHT}"/>')
+    for number, (name, line) in enumerate(lines.items()):
+        parts += _line(name, [at(point) for point in line], COLOURS[number % len(COLOURS)], TOP + 12 + 18 * number)
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {LEFT + WIDTH + RIGHT} {TOP + HEIGHT + 50}" '
+        f'font-family="system-ui, sans-serif" role="img" aria-label="{escape(title)}"><style>{_STYLE}</style>'
+        f'<rect class="paper" width="100%" height="100%"/>{"".join(parts)}</svg>\n'
+    )
+
+
+_STYLE = (
+    ".paper{fill:#fff}.ink{fill:#1d2430}.soft{fill:#5b6575}.grid{stroke:#d8dce3}.goal{stroke:#5b6575;"
+    "stroke-dasharray:5 4}@media(prefers-color-scheme:dark){.paper{fill:#12151b}.ink{fill:#e6e9ef}"
+    ".soft{fill:#9aa5b8}.grid{stroke:#3a4150}.goal{stroke:#9aa5b8}}"
+)
+
+
+def _scale(places: Sequence[float], start: float, length: float) -> Callable[[float], float]:
+    low, high = min(places), max(places)
+    margin = 0.04 * (high - low) or 0.5
+    return lambda place: start + length * (place - low + margin) / (high - low + 2 * margin)
+
+
+def _marks(x: Axis, y: Axis, across: Callable[[float], float], up: Callable[[float], float]) -> list[str]:
+    bottom, right = TOP + HEIGHT, LEFT + WIDTH
+    parts = [_text(LEFT + WIDTH / 2, bottom + 40, x.label, "soft", anchor="middle")]
+    parts.append(_text(10, TOP - 8, y.label, "soft"))
+    for value in x.marks:
+        place = across(x.place(value))
+        if LEFT <= place <= right:
+            parts.append(f'<line class="grid" x1="{place:.1f}" x2="{place:.1f}" y1="{TOP}" y2="{bottom}"/>')
+            parts.append(_text(place, bottom + 18, f"{value:g}", "soft", anchor="middle"))
+    for value in y.marks:
+        place = up(y.place(value))
+        if TOP <= place <= bottom:
+            parts.append(f'<line class="grid" x1="{LEFT}" x2="{right}" y1="{place:.1f}" y2="{place:.1f}"/>')
+            parts.append(_text(LEFT - 8, place + 4, f"{value:,g}", "soft", anchor="end"))
+    return parts
+
+
+def _line(name: str, places: Sequence[Point], colour: str, legend: float) -> list[str]:
+    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
+    dots = "".join(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" fill="{colour}"/>' for x, y in places)
+    left = LEFT + WIDTH + 16
+    return [
+        f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.6"/>{dots}',
+        f'<circle cx="{left}" cy="{legend - 4:.1f}" r="4.5" fill="{colour}"/>',
+        _text(left + 10, legend, name, "ink"),
+    ]
+
+
+def _text(x: float, y: float, text: str, style: str, *, size: int = 12, anchor: str = "start") -> str:
+    return (
+        f'<text class="{style}" x="{x:.1f}" y="{y:.1f}" font-size="{size}" text-anchor="{anchor}">{escape(text)}</text>'
+    )

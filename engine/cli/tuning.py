@@ -1,0 +1,108 @@
+"""The command that lets a gallery choose its index: it needs no network, and does not wait for torch."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from itertools import groupby
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from engine import charts
+from engine.cli import display
+from engine.cli.options import GalleryPath, Json, default
+from indexer.gallery import Gallery
+from indexer.trials import Promise, Trial
+from indexer.tuning import Tuning
+
+
+def tune(
+    *,
+    gallery: GalleryPath,
+    ann_recall: Annotated[
+        float, typer.Option(help="of the k nearest references, the share that a search must find")
+    ] = default(Promise, "ann_recall"),
+    k: Annotated[int, typer.Option("--k", "-k", help="neighbours that the promise is about")] = default(Promise, "k"),
+    latency_ms: Annotated[
+        float, typer.Option(help="exact search that takes no longer a query is fast enough, and stays")
+    ] = default(Promise, "latency_ms"),
+    bytes_a_vector: Annotated[
+        float | None, typer.Option(help="what an index may take beside the exact vectors", show_default=False)
+    ] = default(Promise, "bytes_a_vector"),
+    plot: Annotated[
+        Path | None, typer.Option(help="file for a drawing (SVG) of what was tried", show_default=False)
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Try kinds of index on a gallery's own references, and say which one finds enough at least cost."""
+    promise = Promise(ann_recall, k, latency_ms, bytes_a_vector)
+    with Gallery.open(gallery) as opened, display.progress_bars(show=not json) as progress:
+        tuning = opened.tune(promise, progress=lambda what, done, total: progress("tuning", done, total, f"{what:<60}"))
+    if plot is not None:
+        plot.write_text(drawing(tuning), encoding="utf-8")
+    if json:
+        display.print_json(as_dict(tuning))
+    else:
+        _show(tuning)
+
+
+def as_dict(tuning: Tuning) -> dict[str, Any]:
+    """Return a tuning as ``tune --json`` prints it."""
+    winner = tuning.winner
+    return {
+        "promise": asdict(tuning.promise),
+        "exact": asdict(tuning.exact),
+        "trials": [asdict(trial) for trial in tuning.trials],
+        "choice": None if winner is None else asdict(winner.choice),
+        "why": tuning.why,
+    }
+
+
+def drawing(tuning: Tuning) -> str:
+    """Return a drawing of what was tried, as an SVG document: the time of a query over the neighbours found."""
+    lines = {"exact": [(1.0, tuning.exact.microseconds)]}
+    for (count, factory), trials in groupby(tuning.trials, lambda trial: (trial.vectors, trial.choice.factory)):
+        lines[f"{factory} ({count:,})"] = [(trial.ann_recall, trial.microseconds) for trial in trials]
+    k, promised = tuning.promise.k, tuning.promise.ann_recall
+    return charts.curves(
+        f"What finding {k} neighbours takes",
+        lines,
+        charts.nines(f"ann_recall@{k}; promised are {promised:g}"),
+        charts.logarithmic("µs a query"),
+        goal=promised,
+        note=tuning.why,
+    )
+
+
+def _show(tuning: Tuning) -> None:
+    if tuning.trials:
+        columns = (
+            "index",
+            "effort",
+            "vectors",
+            "ann_recall",
+            "at least",
+            "µs a query",
+            "bytes a vector",
+            "build s",
+            "",
+        )
+        display.print_table(columns, [_row(trial) for trial in (tuning.exact, *tuning.trials)])
+    display.out.print(tuning.why)
+
+
+def _row(trial: Trial) -> tuple[object, ...]:
+    choice = trial.choice
+    effort = f"{choice.effort}" if choice.depth == 1 else f"{choice.effort} x{choice.depth}"
+    return (
+        choice.factory,
+        effort,
+        f"{trial.vectors:,}",
+        f"{trial.ann_recall:.4f}",
+        f"{trial.low:.4f}",
+        round(trial.microseconds),
+        round(trial.bytes_a_vector),
+        f"{trial.build_seconds:.1f}",
+        "keeps" if trial.keeps else "",
+    )

@@ -1,0 +1,158 @@
+"""Approximate indexes: which kinds there are, how one is built, and how hard one searches.
+
+An approximate index names candidates; exact arithmetic scores them. So it may miss a neighbour, but what it finds
+stands in the right order with the right score.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import faiss
+import numpy as np
+
+from indexer.faiss_index import Ids
+from indexer.vectors import Vectors
+
+CHUNK = 1 << 16  # vectors copied at once while an index is filled
+# k-means on a sample: the centroids of fifty vectors each, moved ten times, divide a gallery as well as those of all
+# its vectors do, and training would else cost more than all the rest of a build.
+POINTS, ROUNDS = 50, 10
+# The breadth of the search for neighbours while a graph is built. FAISS's 40 builds twice as fast; a graph built with
+# 100 needs half the time a query for the same ann_recall, and half the links.
+BUILD_BREADTH = 100
+GRAPH_LISTS = 8192  # with more lists, a graph finds the nearest centroids faster than looking at all
+GATHERED = 4096  # vectors scored at once
+EFFORTS: Final = tuple(sorted({step << shift for shift in range(12) for step in (2, 3)} | {1}))
+
+Exact = Callable[[Ids], Vectors]
+"""Numbers of rows ``(n,)`` -> their vectors ``(n, dim)``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A kind of index and how hard it searches.
+
+    Attributes:
+        factory: the kind, as ``faiss.index_factory`` reads it.
+        effort: lists that are looked through, or the breadth of the search in a graph.
+        depth: candidates by coarse codes for each one that finer codes then choose; 1 where there is one kind of code.
+    """
+
+    factory: str
+    effort: int
+    depth: int = 1
+
+
+def factories(count: int, dim: int) -> list[str]:
+    """Return the kinds worth trying for ``count`` vectors of ``dim`` floats."""
+    lists = 1 << max(2, round(math.log2(4 * math.sqrt(max(count, 1)))))
+    inverted = f"IVF{lists}_HNSW32" if lists > GRAPH_LISTS else f"IVF{lists}"
+    kinds = ["HNSW32", "HNSW16,SQfp16", "HNSW32,SQ8"]
+    kinds += [f"{inverted},{codes}" for codes in ("Flat", "SQ8", "RaBitQfs,Refine(SQ8)")]
+    if dim % 4 == 0:
+        kinds.append(f"{inverted},PQ{dim // 4}x4fs,Refine(SQ8)")
+    return kinds
+
+
+def lists_of(factory: str) -> int | None:
+    """Return the number of lists of an inverted file, None for a graph."""
+    head = factory.split(",", maxsplit=1)[0].split("_", maxsplit=1)[0]
+    return int(head.removeprefix("IVF")) if head.startswith("IVF") else None
+
+
+def ladder(factory: str, count: int) -> list[Choice]:
+    """Return the settings of a kind for ``count`` vectors, from the quickest to the most thorough."""
+    lists = lists_of(factory)
+    most, least = (count, 8) if lists is None else (lists, 1)
+    efforts = [effort for effort in EFFORTS if least <= effort < most] or [least]
+    if lists is not None:
+        efforts.append(lists)
+    depths = (4, 16) if "Refine" in factory else (1,)
+    return [Choice(factory, effort, depth) for effort in efforts for depth in depths]
+
+
+def built(factory: str, vectors: Vectors, rows: Ids, *, seed: int = 0) -> Any:
+    """Return a FAISS index of that kind over some rows of ``vectors``; its own rows follow the order of ``rows``.
+
+    Raises:
+        RuntimeError: FAISS cannot make that kind of these vectors.
+    """
+    index: Any = faiss.index_factory(vectors.shape[1], factory, faiss.METRIC_INNER_PRODUCT)
+    lists = lists_of(factory)
+    if lists is None:
+        index.hnsw.efConstruction = BUILD_BREADTH
+    else:
+        _hasten(index, seed)
+    some = np.random.default_rng(seed).permutation(rows)[: max(POINTS * (lists or 0), CHUNK)]
+    index.train(np.ascontiguousarray(vectors[some]))
+    extend(index, vectors, rows)
+    return index
+
+
+def extend(index: Any, vectors: Vectors, rows: Ids) -> None:
+    """Add rows of ``vectors`` to a FAISS index, some ten thousand in memory at a time."""
+    for start in range(0, len(rows), CHUNK):
+        index.add(np.ascontiguousarray(vectors[rows[start : start + CHUNK]]))
+
+
+def candidates(index: Any, choice: Choice, queries: Vectors, k: int, selector: Any = None) -> Ids:
+    """Return rows of the index, ``(n, k or more)``, that may be the nearest of each query; -1 where it has none.
+
+    With a selector of FAISS, only rows that it lets pass.
+    """
+    rough = "SQ8" in choice.factory  # then the last of k may stand beyond the border
+    return index.search(queries, min(2 * k if rough else k, index.ntotal), params=_parameters(choice, selector))[1]
+
+
+def rescored(queries: Vectors, rows: Ids, exact: Exact, k: int) -> tuple[Vectors, Ids]:
+    """Return the exact scores and the rows, ``(n, k)`` each, of the best candidates ``(n, k or more)``, best first.
+
+    Where there are fewer than k candidates the row is -1 and the score minus infinity.
+    """
+    scores = np.empty(rows.shape, np.float32)
+    step = max(1, GATHERED // max(1, rows.shape[1]))
+    for start in range(0, len(rows), step):
+        some = rows[start : start + step]
+        vectors = exact(np.maximum(some, 0).ravel()).reshape(*some.shape, -1)
+        scores[start : start + step] = np.matmul(vectors, queries[start : start + step, :, np.newaxis])[..., 0]
+    scores[rows < 0] = -np.inf
+    order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    return np.take_along_axis(scores, order, 1), np.take_along_axis(rows, order, 1)
+
+
+def size(index: Any) -> int:
+    """Return the bytes of an index as it is written, which is about what it takes in memory."""
+    written = 0
+
+    def count(data: Any) -> int:
+        nonlocal written
+        written += len(data)
+        return len(data)
+
+    module: Any = faiss  # its type stubs lack the class
+    faiss.write_index(index, module.PyCallbackIOWriter(count))
+    return written
+
+
+def _hasten(index: Any, seed: int) -> None:
+    """Train with k-means on few points, and without FAISS's warning on standard error of having few."""
+    inverted: Any = faiss.downcast_index(faiss.extract_index_ivf(index))
+    codes = getattr(inverted, "pq", None)
+    for clustering in (inverted.cp, *(() if codes is None else (codes.cp,))):
+        clustering.min_points_per_centroid, clustering.seed = 1, seed
+    inverted.cp.max_points_per_centroid, inverted.cp.niter = POINTS, ROUNDS
+
+
+def _parameters(choice: Choice, selector: Any) -> Any:
+    module: Any = faiss  # its type stubs lack the keyword arguments
+    wanted = {} if selector is None else {"sel": selector}
+    if lists_of(choice.factory) is None:
+        return module.SearchParametersHNSW(efSearch=choice.effort, **wanted)
+    inverted = module.SearchParametersIVF(nprobe=choice.effort, **wanted)
+    if "Refine" not in choice.factory:
+        return inverted
+    return module.IndexRefineSearchParameters(k_factor=float(choice.depth), base_index_params=inverted)

@@ -1,0 +1,118 @@
+"""The tune command is one call of the library; a drawing shows what it tried."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+
+from engine import charts, cli
+from engine.cli.tuning import drawing
+from indexer.approximate import Choice
+from indexer.gallery import Gallery
+from indexer.history import Coming
+from indexer.trials import Promise, Trial
+from indexer.tuning import Tuning
+
+
+@pytest.fixture
+def run(capsys, monkeypatch):
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["firstsight", "tune", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+        captured = capsys.readouterr()
+        return stopped.value.code, captured.out, captured.err
+
+    return call
+
+
+@pytest.fixture
+def birds(tmp_path):
+    """A gallery of 600 references in 60 classes."""
+    vectors = np.random.default_rng(0).normal(size=(600, 16))
+    come = [Coming(f"class {row // 10}", f"{row:064x}", None, f"{row}.jpg") for row in range(600)]
+    with Gallery.create(tmp_path / "birds.gallery", dim=16, fingerprint="made") as gallery:
+        gallery.stage([one.hash for one in come], vectors)
+        gallery.revise("index", "", leave=[], come=come)
+    return tmp_path / "birds.gallery"
+
+
+def test_a_small_gallery_is_searched_exactly(run, birds):
+    code, out, err = run("--gallery", birds)
+
+    assert (code, err) == (0, "")
+    assert "fast enough" in out
+
+
+def test_json_is_what_the_library_found(run, birds, monkeypatch):
+    asked = []
+
+    def remember(gallery, promise, **_):
+        asked.append(promise)
+        return made()
+
+    monkeypatch.setattr(Gallery, "tune", remember)
+    options = ["--ann-recall", 0.9, "-k", 5, "--latency-ms", 2, "--bytes-a-vector", 400]
+
+    code, out, _ = run("--gallery", birds, *options, "--json")
+
+    assert code == 0
+    assert asked == [Promise(0.9, 5, 2.0, 400.0)]
+    answer = json.loads(out)
+    assert answer["trials"] == [asdict(trial) for trial in made().trials]
+    assert (answer["choice"], answer["why"]) == (None, "none does")
+
+
+def test_all_that_was_tried_is_in_the_table_and_in_the_drawing(run, birds, tmp_path):
+    code, out, _ = run("--gallery", birds, "--latency-ms", 0, "--ann-recall", 0.8, "--plot", tmp_path / "tried.svg")
+
+    assert code == 0
+    drawn = ET.parse(tmp_path / "tried.svg")
+    names = [text.text for text in drawn.iter("{http://www.w3.org/2000/svg}text")]
+    for kind in ("HNSW32", "HNSW16,SQfp16", "IVF128,Flat", "IVF128,PQ4x4fs,Refine(SQ8)"):
+        assert kind in out
+        assert f"{kind} (480)" in names
+
+
+def test_a_promise_that_nobody_can_mean_is_refused_in_a_line(run, birds):
+    code, out, err = run("--gallery", birds, "--ann-recall", 2)
+
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "ann_recall is a share" in err
+
+
+def test_it_does_not_wait_for_torch():
+    program = "import sys, engine.cli; engine.cli.command('tune'); sys.exit('torch' in sys.modules)"
+
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def made():
+    def trial(kind, ann_recall, microseconds):
+        return Trial(Choice(kind, 8), 90, ann_recall, ann_recall - 0.01, microseconds, 20.0, 1.5, keeps=False)
+
+    tried = [trial("HNSW32", 0.9, 100.0), trial("HNSW32", 0.99, 200.0), trial("IVF4,Flat", 1.0, 50.0)]
+    return Tuning(Promise(), trial("Flat", 1.0, 1000.0), tried, None, "none does")
+
+
+def test_on_the_drawing_what_finds_more_stands_further_right_and_what_takes_longer_higher():
+    root = ET.fromstring(drawing(made()))
+
+    lines = [line.get("points").split() for line in root.iter("{http://www.w3.org/2000/svg}polyline")]
+    (exact,), (quick, thorough), (inverted,) = [[tuple(map(float, one.split(","))) for one in line] for line in lines]
+    assert quick[0] < thorough[0] < exact[0] == inverted[0]
+    assert exact[1] < thorough[1] < quick[1] < inverted[1]
+    assert thorough[1] - exact[1] == pytest.approx((quick[1] - thorough[1]) * np.log(5) / np.log(2), abs=0.3)
+
+
+def test_an_axis_of_nines_puts_as_much_between_90_and_99_as_between_99_and_999():
+    place = charts.nines("").place
+
+    assert place(0.999) - place(0.99) == pytest.approx(place(0.99) - place(0.9))
+    assert place(1.0) == place(1 - 1e-9) == charts.MOST_NINES

@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+from itertools import pairwise
+
+import faiss
+import numpy as np
+import pytest
+
+from indexer.approximate import Choice, built, candidates, factories, ladder, lists_of, rescored, size
+
+KINDS = factories(600, 16)
+
+
+@pytest.mark.parametrize("factory", KINDS)
+def test_each_kind_at_its_most_thorough_finds_nearly_all_neighbours(factory, random_units):
+    vectors, queries, rows = random_units(600), random_units(50, seed=1), np.arange(600)[::-1]
+    index = built(factory, vectors, rows)
+    choice = ladder(factory, 600)[-1]
+
+    scores, found = rescored(queries, candidates(index, choice, queries, 10), lambda some: vectors[rows[some]], 10)
+
+    exact = np.argsort(-(queries @ vectors.T), axis=1)[:, :10]
+    shared = [len(set(rows[few].tolist()) & set(known.tolist())) for few, known in zip(found, exact, strict=True)]
+    assert np.mean(shared) > 9.8
+    np.testing.assert_allclose(scores, np.take_along_axis(queries @ vectors.T, rows[found], 1), atol=1e-6)
+    assert (np.diff(scores, axis=1) <= 0).all()
+
+
+@pytest.mark.parametrize("factory", KINDS)
+def test_what_a_selector_masks_is_not_found(factory, random_units):
+    vectors = random_units(600)
+    index = built(factory, vectors, np.arange(600))
+    bits = np.packbits(np.arange(600) % 3 == 0, bitorder="little")
+
+    found = candidates(index, ladder(factory, 600)[-1], vectors[:30], 10, faiss.IDSelectorBitmap(bits))
+
+    assert (found[found >= 0] % 3 == 0).all()
+    assert (found >= 0).mean() > 0.9
+
+
+@pytest.mark.parametrize("factory", KINDS)
+def test_the_settings_of_a_kind_rise_from_quick_to_thorough(factory):
+    choices = ladder(factory, 600)
+
+    assert all((a.effort, a.depth) < (b.effort, b.depth) for a, b in pairwise(choices))
+    assert lists_of(factory) is None or choices[-1].effort == lists_of(factory)
+
+
+def test_more_vectors_get_more_lists():
+    lists = [next(filter(None, map(lists_of, factories(10**power, 64)))) for power in range(3, 8)]
+
+    assert lists == [128, 512, 1024, 4096, 16384]
+    assert any("_HNSW" in kind for kind in factories(10**7, 64))
+
+
+def test_what_is_not_there_comes_last():
+    scores, rows = rescored(
+        np.ones((1, 2), np.float32), np.array([[-1, 4, -1, 2]]), lambda some: np.ones((len(some), 2), np.float32), 3
+    )
+
+    assert rows.tolist() == [[4, 2, -1]]
+    assert scores.tolist() == [[2, 2, -np.inf]]
+
+
+def test_training_is_silent_and_an_index_is_the_same_each_time(random_units, capfd):
+    vectors = random_units(300)
+
+    for factory in factories(300, 16):
+        one, other = (built(factory, vectors, np.arange(300), seed=3) for _ in range(2))
+        choice = Choice(factory, 8, 4)
+        assert np.array_equal(candidates(one, choice, vectors, 3), candidates(other, choice, vectors, 3))
+        assert size(one) == len(faiss.serialize_index(one))
+
+    assert capfd.readouterr().err == ""
