@@ -80,8 +80,8 @@ class World:
 
 WORLDS = {
     "vinyals": World(2000, 28, 0.0, quarter_turns=True, augment=STILL),
-    "background": World(600, 28, 0.5, quarter_turns=True, augment=PEN),
-    "photos": World(600, 32, 0.5, quarter_turns=False, augment=LENS),
+    "background": World(400, 28, 0.5, quarter_turns=True, augment=PEN),
+    "photos": World(400, 32, 0.5, quarter_turns=False, augment=LENS),
 }
 
 
