@@ -32,16 +32,19 @@ from PIL import (
 )
 
 from indexer.errors import ImageError
-from indexer.pixels import to_rgb, upright
+from indexer.pixels import to_rgb, turn_of
 from indexer.quiet import quietly
 
-MAX_PIXELS: Final = 89_478_485  # where Pillow itself begins to suspect a decompression bomb: 256 MiB of RGB
+MAX_PIXELS: Final = 2**26  # 256 MiB as Pillow holds them; decoding them takes 1 GiB at most
+SLOW_PIXELS: Final = 2**20  # where Pillow reads number by number: about 3 s
+MAX_SCANNED: Final = 2**31  # pixels times scans of a JPEG, about 3 s; a progressive one has ten or so
 MAX_BYTES: Final = 512 * 2**20
 
 ImageLike: TypeAlias = str | os.PathLike[str] | bytes | BinaryIO | Image.Image | NDArray[np.uint8]
 
 # A closed list: formats with a reliable signature, and none that runs a program (EPS calls Ghostscript).
 _FORMATS: Final = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF", "JPEG2000", "PPM")
+_GREEDY: Final = ("WEBP", "AVIF", "JPEG2000")  # their decoders hold an image several times
 _UNKNOWN: Final = "is not an image that can be read (JPEG, PNG, WebP, GIF, TIFF, BMP, AVIF, JPEG 2000 and PPM are)"
 _SIGNATURES: Final = {
     "JPEG": rb"\xff\xd8\xff",
@@ -73,8 +76,9 @@ def load(image: ImageLike, *, max_pixels: int = MAX_PIXELS) -> Loaded:
 
     Args:
         image: a path, bytes, a binary file object (read from its start), a PIL image, or an `(h, w, 3)` uint8 array.
-        max_pixels: refuse larger ones before they are decoded. Pillow's own ceiling, twice
-            `PIL.Image.MAX_IMAGE_PIXELS`, stays in force.
+        max_pixels: refuse larger ones before they are decoded; half of it is the limit for WebP, AVIF and JPEG 2000,
+            whose decoders need twice the memory. Pillow's own ceiling, twice `PIL.Image.MAX_IMAGE_PIXELS`, stays in
+            force.
 
     Raises:
         ImageError: in every bad case, with a reason in one line.
@@ -112,7 +116,8 @@ def decode(data: bytes, *, path: str, max_pixels: int = MAX_PIXELS) -> Image.Ima
     if not data:
         _refuse(path, "is empty")
     with _only_image_errors(path, max_pixels, data), Image.open(io.BytesIO(data), formats=_FORMATS) as image:
-        rgb = _upright_rgb(image, path, max_pixels)
+        _check_cost(image, data, path, max_pixels)
+        rgb = _upright_rgb(image, path, max_pixels, ours=True)
         rgb.info = {}  # or a camera's orientation would be applied once more where this image is loaded again
         return rgb
 
@@ -218,14 +223,36 @@ def _from_pixels(image: Image.Image, origin: str, max_pixels: int) -> Loaded:
         return Loaded(Image.frombytes("RGB", size, pixels), digest.hexdigest(), None)
 
 
-def _upright_rgb(image: Image.Image, path: str, max_pixels: int) -> Image.Image:
+def _check_cost(image: Image.Image, data: bytes, path: str, max_pixels: int) -> None:
+    """Refuse what would take much more time or memory than other images of its size."""
+    if image.format in _GREEDY:
+        _check_size(image, path, max_pixels // 2)
+    if image.format == "PPM" and image.mode != "1" and any(tile[0].startswith("ppm") for tile in _tiles(image)):
+        _check_size(image, path, min(max_pixels, SLOW_PIXELS))
+    if image.format in ("JPEG", "MPO") and data.count(b"\xff\xda") * image.width * image.height > MAX_SCANNED:
+        _refuse(path, "has too many scans (JPEG): save it again")
+
+
+def _tiles(image: Image.Image) -> list[Any]:
+    return getattr(image, "tile", [])  # names of decoders, and what they decode
+
+
+def _check_size(image: Image.Image, path: str, max_pixels: int) -> None:
     width, height = image.size
     if width * height > max_pixels:
         _refuse(path, f"is too large: {width} × {height} pixels, and the limit is {max_pixels} in all")
     if width < 1 or height < 1:
         _refuse(path, "has no pixels")
+
+
+def _upright_rgb(image: Image.Image, path: str, max_pixels: int, *, ours: bool = False) -> Image.Image:
+    _check_size(image, path, max_pixels)
     image.load()
-    return to_rgb(upright(image))
+    turn = turn_of(image)
+    rgb = to_rgb(image)
+    if ours and rgb is not image:
+        image.close()  # before the picture is turned: three of them may not fit into memory
+    return rgb if turn is None else rgb.transpose(turn)
 
 
 @contextmanager
