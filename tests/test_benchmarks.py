@@ -22,7 +22,7 @@ from engine.preprocessing import Preprocessing
 from engine.weights import BUNDLED, load_embedder
 from indexer.sources import find
 
-NAMES = ("data", "grocery", "heldout", "omniglot", "protocols", "rows")
+NAMES = ("data", "grocery", "heldout", "omniglot", "protocols", "readers", "rows", "scale")
 
 
 @pytest.fixture
@@ -243,3 +243,61 @@ def test_photos_drawn_for_a_gallery_are_different_ones_of_each_class(program):
     assert some.labels.tolist() == [0] * 5 + [1] * 5 + [2] * 5
     assert len(np.unique(some.vectors)) == 15
     assert (some.vectors[:, 0] // 10).tolist() == some.labels.tolist()
+
+
+# -- galleries under load ----------------------------------------------------------------------------------------------
+
+
+def test_readers_beside_a_writer_get_whole_answers_and_in_the_end_the_new_ones(program, tmp_path, monkeypatch):
+    readers = program("readers")
+    monkeypatch.setattr(readers, "READERS", 2)
+
+    rows = readers.measure(tmp_path, count=40, classes=20, seconds=0.2, seed=0)
+
+    assert {line["measure"]: line["value"] for line in rows if line["goal"].startswith("=")} == {
+        "readers that ended without an error": 2,
+        "images indexed beside them": 40,
+        "answers neither of before nor of after": 0,
+        "answers of before after one of after": 0,
+        "readers that saw what was indexed": 2,
+    }
+
+
+def test_an_answer_that_is_neither_of_before_nor_of_after_is_noticed(program, tmp_path, monkeypatch):
+    readers = program("readers")
+    path = tmp_path / "made.gallery"
+    held = readers.make_gallery(path, 10, seed=0)
+    queries = np.stack(list(held.values()))[:4]
+    right, wrong = readers.nearest(queries, held), [["another"]] * 4
+    told = []
+
+    class Pipe:
+        send = staticmethod(told.append)
+
+    for truths in ((right, wrong), (wrong, wrong), (wrong, right)):
+
+        class Phase:
+            left = iter([0] * 4)
+            value = property(lambda self: next(self.left, readers.OVER))
+
+        readers.read(path, queries, truths, Phase(), Pipe)
+
+    assert [answer[1:] for answer in told[1::2]] == [(0, 0, False), (4, 0, False), (0, 0, True)]
+
+
+def test_a_large_gallery_is_measured_in_full(program, tmp_path, monkeypatch):
+    scale = program("scale")
+    monkeypatch.setattr(scale, "ADDED", 3)
+    monkeypatch.setattr(scale, "MANY", 20)
+
+    rows = scale.measure(tmp_path / "made.gallery", 300, seed=0)
+
+    assert [line["measure"].removeprefix("300 references: ") for line in rows] == [
+        "opening",
+        "from opening to the first answer, views current",
+        "adding one reference",
+        "adding one reference, the gallery answers queries too",
+        "one reference, seen in another process",
+        "20 references, seen in another process",
+    ]
+    assert all(0 < line["value"] < 60 for line in rows)
