@@ -122,7 +122,7 @@ def _megabytes(used: resource.struct_rusage) -> float:
 
 # -- what catalogs say -----------------------------------------------------------------------------------------------
 
-VECTORS = "SELECT hash, vector FROM images ORDER BY hash"
+VECTORS = "SELECT hash, vector FROM images JOIN embeddings ON image_id = images.id ORDER BY hash"
 CONTENT = {  # all of a catalog but its vectors, random marks and times of day
     "classes": "SELECT name, came, went FROM names ORDER BY name",
     "references": (

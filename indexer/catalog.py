@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import sqlite3
@@ -13,28 +14,40 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Engine, insert, select
+from sqlalchemy.engine import Connection
 from sqlalchemy.exc import OperationalError
 
-from indexer.errors import GalleryDamaged, GalleryError, GalleryNewer, GalleryOlder
+from indexer.errors import EmbedderMismatch, GalleryDamaged, GalleryError, GalleryNewer, GalleryOlder
 from indexer.migrations import migrate
-from indexer.reader import Reader, Stamp
-from indexer.schema import SCHEMA_VERSION, engine_for, meta, plain_errors, tables
+from indexer.reader import Reader, Stamp, current_embedder
+from indexer.schema import SCHEMA_VERSION, embedders, engine_for, meta, plain_errors, tables
 
 
 class Catalog:
-    """The SQLite file of one gallery, opened."""
+    """The SQLite file of one gallery, opened for the vectors of one embedder: after an upgrade, open it again.
+
+    Attributes:
+        gallery: tells galleries apart.
+        id: tells apart what views can show: the same for the same gallery and embedder.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         with plain_errors(path):
             self._engine, facts = _opened(path)
-        try:
-            self.dim, self.fingerprint = int(facts["dim"]), facts["fingerprint"]
-            self.id: str = facts["gallery"]
-            self.embedder: dict[str, Any] = json.loads(facts["embedder"])
-        except (KeyError, ValueError) as error:
-            self._engine.dispose()
-            raise GalleryDamaged(f"{path}: the catalog lacks a part ({error}); restore it from a copy") from error
+            try:
+                with self._engine.connect() as connection:
+                    current = current_embedder(connection)
+                self.dim, self.fingerprint, self.embedder_id = int(current.dim), current.fingerprint, current.id
+                self.embedder: dict[str, Any] = json.loads(current.description)
+                self.gallery: str = facts["gallery"]
+            except (KeyError, ValueError) as error:
+                self._engine.dispose()
+                raise GalleryDamaged(f"{path}: the catalog lacks a part ({error}); restore it from a copy") from error
+            except BaseException:
+                self._engine.dispose()
+                raise
+        self.id = hashlib.sha256(f"{self.gallery} {self.fingerprint}".encode()).hexdigest()[:32]
         self._kept = self._engine.raw_connection()
         self._watch: Any = self._kept.driver_connection
         self._watching = threading.Lock()  # one connection for all threads
@@ -46,10 +59,8 @@ class Catalog:
         facts = {
             "schema_version": str(SCHEMA_VERSION),
             "gallery": uuid.uuid4().hex,
-            "dim": str(dim),
-            "fingerprint": fingerprint,
-            "embedder": json.dumps(dict(embedder)),
         }
+        first = {"fingerprint": fingerprint, "dim": dim, "description": json.dumps(dict(embedder))}
         engine = engine_for(path, options="mode=rwc")
         with plain_errors(path):
             try:
@@ -60,6 +71,7 @@ class Catalog:
                 with engine.begin() as connection:
                     tables.create_all(connection)
                     connection.execute(insert(meta), [{"key": key, "value": value} for key, value in facts.items()])
+                    connection.execute(insert(embedders), first)
             finally:
                 engine.dispose()
 
@@ -74,7 +86,7 @@ class Catalog:
         """A transaction that sees one revision."""
         self._check_open()
         with plain_errors(self.path), self._engine.connect() as connection, connection.begin():
-            yield Reader(connection, self.dim, Stamp(0, self.id))
+            yield self._reader(connection)
 
     @contextmanager
     def writing(self) -> Iterator[Reader]:
@@ -83,7 +95,7 @@ class Catalog:
         with plain_errors(self.path), self._engine.connect() as connection:
             connection.execution_options(writing=True)
             with connection.begin():
-                yield Reader(connection, self.dim, Stamp(0, self.id))
+                yield self._reader(connection)
 
     def close(self) -> None:
         """Close all connections; the last one to leave folds the write-ahead log into the file."""
@@ -91,6 +103,13 @@ class Catalog:
             self._closed = True
             self._kept.close()
             self._engine.dispose()
+
+    def _reader(self, connection: Connection) -> Reader:
+        if current_embedder(connection).id != self.embedder_id:
+            raise EmbedderMismatch(
+                f"{self.path.parent}: got another embedder since it was opened; open it again, with those weights"
+            )
+        return Reader(connection, self.dim, Stamp(0, self.id), self.embedder_id)
 
     def _check_open(self) -> None:
         if self._closed:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from sqlalchemy import Table, exists, func, insert, literal, select, update
+from sqlalchemy import Table, bindparam, exists, func, insert, literal, select, update
 from sqlalchemy.engine import Connection
 
 from indexer import attributes
@@ -16,7 +16,7 @@ from indexer.errors import ClassExists, GalleryError
 from indexer.names import fold, refuse_twins, twins
 from indexer.reader import Reader, Revision, chunks, packed
 from indexer.schema import attributes as attribute_rows
-from indexer.schema import classes, images, names, references, revisions
+from indexer.schema import classes, embeddings, images, names, references, revisions, upgrades
 from indexer.vectors import Vectors
 
 
@@ -48,13 +48,27 @@ class Coming(NamedTuple):
     path: str | None
 
 
+_EMBEDDED = insert(embeddings).from_select(
+    ["image_id", "embedder_id", "vector", "mapped"],
+    select(images.c.id, bindparam("embedder_id"), bindparam("vector"), literal(False)).where(
+        images.c.hash == bindparam("of")
+    ),
+)
+
+
 def stage(reader: Reader, hashes: Sequence[str], vectors: Vectors) -> None:
     """Write down embeddings ``(n, dim)`` by content; what is known already stays as it is."""
-    known = reader.known(hashes)
-    fresh = {hash: vector for hash, vector in zip(hashes, vectors, strict=True) if hash not in known}
+    images_known = reader.images_of(hashes)
+    fresh = {
+        hash: {"of": hash, "vector": packed(vector), "embedder_id": reader.embedder_id}
+        for hash, vector in zip(hashes, vectors, strict=True)
+        if not images_known.get(hash)
+    }
+    new = [{"hash": hash} for hash in fresh if hash not in images_known]
+    if new:
+        reader.connection.execute(insert(images), new)
     if fresh:
-        rows = [{"hash": hash, "vector": packed(vector)} for hash, vector in fresh.items()]
-        reader.connection.execute(insert(images), rows)
+        reader.connection.execute(_EMBEDDED, list(fresh.values()))
 
 
 def revise(
@@ -87,7 +101,7 @@ def revise(
     _end_classes(connection, revision, keep=set(owners.values()))
     owners |= _begin_classes(connection, revision, [name for name in wanted if name not in owners])
     for coming in chunks(come):
-        _insert_references(connection, revision, coming, owners)
+        _insert_references(reader, revision, coming, owners)
     if leave:
         attributes.follow_references(connection, revision)
     return Change(action, summary, revision, added=len(come), removed=len(leave))
@@ -145,6 +159,7 @@ def undo(reader: Reader) -> Change:
     added, removed = _reverse(reader.connection, references, last.id, revision)
     _reverse(reader.connection, names, last.id, revision)
     _reverse(reader.connection, attribute_rows, last.id, revision)
+    _reverse(reader.connection, upgrades, last.id, revision)
     return Change("undo", summary, revision, added=added, removed=removed)
 
 
@@ -212,9 +227,8 @@ def _check_free(connection: Connection, fresh: Sequence[str], *, but: int | None
                 raise ClassExists(twins(folded[row.folded], row.name))
 
 
-def _insert_references(connection: Connection, revision: int, come: Sequence[Coming], owners: dict[str, int]) -> None:
-    found = select(images.c.hash, images.c.id).where(images.c.hash.in_({one.hash for one in come}))
-    image_ids = {hash: id for hash, id in connection.execute(found)}
+def _insert_references(reader: Reader, revision: int, come: Sequence[Coming], owners: dict[str, int]) -> None:
+    image_ids = reader.image_ids({one.hash for one in come})
     rows = [
         {
             "class_id": owners[one.name],
@@ -225,4 +239,4 @@ def _insert_references(connection: Connection, revision: int, come: Sequence[Com
         }
         for one in come
     ]
-    connection.execute(insert(references), rows)
+    reader.connection.execute(insert(references), rows)

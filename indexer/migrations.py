@@ -4,10 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from sqlalchemy import Engine, select, update
+from sqlalchemy import Engine, select, text, update
 from sqlalchemy.engine import Connection
 
-from indexer.schema import SCHEMA_VERSION, attributes, files, meta, tables, thumbnails
+from indexer.schema import (
+    SCHEMA_VERSION,
+    attributes,
+    embedders,
+    embeddings,
+    files,
+    meta,
+    tables,
+    thumbnails,
+    upgrades,
+)
 
 
 def migrate(engine: Engine) -> None:
@@ -23,7 +33,18 @@ def migrate(engine: Engine) -> None:
 
 
 def _from_1(connection: Connection) -> None:
-    tables.create_all(connection, tables=[attributes, files, thumbnails])
+    """One embedder was written down beside its gallery's facts, its vectors beside the hashes of their images."""
+    tables.create_all(connection, tables=[attributes, files, thumbnails, embedders, upgrades, embeddings])
+    fact = "(SELECT value FROM meta WHERE key = '{}')".format
+    for statement in (
+        "INSERT INTO embedders (id, fingerprint, dim, description)"
+        f" SELECT 1, {fact('fingerprint')}, CAST({fact('dim')} AS INTEGER), {fact('embedder')}",
+        "DELETE FROM meta WHERE key IN ('fingerprint', 'dim', 'embedder')",
+        "INSERT INTO embeddings (image_id, embedder_id, vector, mapped)"
+        " SELECT id, 1, vector, 0 FROM images ORDER BY id",
+        "ALTER TABLE images DROP COLUMN vector",
+    ):
+        connection.execute(text(statement))
 
 
 STEPS: dict[int, Callable[[Connection], None]] = {1: _from_1}

@@ -9,12 +9,12 @@ from itertools import islice
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
-from sqlalchemy import Column, func, or_, select
+from sqlalchemy import Column, and_, func, or_, select
 from sqlalchemy.engine import Connection
 
 from indexer.errors import GalleryDamaged
 from indexer.names import fold
-from indexer.schema import images, names, references, revisions
+from indexer.schema import embedders, embeddings, images, names, references, revisions, upgrades
 from indexer.vectors import Vectors
 
 CHUNK = 500  # values in one IN (...), vectors in one array: bounds memory, keeps clear of SQLite's limits
@@ -56,12 +56,22 @@ class Row(NamedTuple):
         return self.path if self.root is None else os.path.join(self.root, self.path)  # noqa: PTH118 (must not tidy)
 
 
+class EmbedderRow(NamedTuple):
+    """An embedder as the catalog has it; ``description`` is JSON."""
+
+    id: int
+    fingerprint: str
+    dim: int
+    description: str
+
+
 class Reader:
     """What can be asked of the catalog, at one revision: that of the transaction it lives in."""
 
-    def __init__(self, connection: Connection, dim: int, stamp: Stamp) -> None:
+    def __init__(self, connection: Connection, dim: int, stamp: Stamp, embedder_id: int) -> None:
         self.connection = connection
         self.dim = dim
+        self.embedder_id = embedder_id  # of the vectors it speaks of
         self._origin = stamp
 
     def newest(self) -> Stamp:
@@ -155,17 +165,53 @@ class Reader:
 
     def vectors(self, reference_ids: Iterable[int]) -> Iterator[tuple[list[int], Vectors]]:
         """Yield (ids, vectors) of these references, some hundred at a time, by ascending id within a chunk."""
-        joined = select(references.c.id, images.c.vector).join(images, images.c.id == references.c.image_id)
+        joined = select(references.c.id, embeddings.c.vector).join(embeddings, self.embedded(references.c.image_id))
         for chunk in chunks(reference_ids):
             found = self.connection.execute(joined.where(references.c.id.in_(chunk)).order_by(references.c.id)).all()
             yield [row.id for row in found], unpacked([row.vector for row in found], self.dim)
 
+    def embedded(self, image_id: Any) -> Any:
+        """Return the condition that joins ``embeddings`` to a column of image ids: those of this embedder."""
+        return and_(embeddings.c.image_id == image_id, embeddings.c.embedder_id == self.embedder_id)
+
     def known(self, hashes: Iterable[str]) -> set[str]:
         """Return those of the hashes whose embedding the catalog holds."""
-        found: set[str] = set()
+        return {hash for hash, embedded in self.images_of(hashes).items() if embedded}
+
+    def images_of(self, hashes: Iterable[str]) -> dict[str, bool]:
+        """Return which of the contents the catalog has, and whether with an embedding."""
+        found: dict[str, bool] = {}
+        joined = select(images.c.hash, embeddings.c.id).outerjoin(embeddings, self.embedded(images.c.id))
         for chunk in chunks(hashes):
-            found.update(self.connection.scalars(select(images.c.hash).where(images.c.hash.in_(chunk))))
+            rows = self.connection.execute(joined.where(images.c.hash.in_(chunk)))
+            found.update((hash, id is not None) for hash, id in rows)
         return found
+
+    def image_ids(self, hashes: Iterable[str]) -> dict[str, int]:
+        """Return the ids of the images of these contents, as far as the catalog has them."""
+        found: dict[str, int] = {}
+        for chunk in chunks(hashes):
+            rows = self.connection.execute(select(images.c.hash, images.c.id).where(images.c.hash.in_(chunk)))
+            found.update((hash, id) for hash, id in rows)
+        return found
+
+
+# Made once: it is asked in every transaction.
+_CURRENT = select(embedders).where(
+    embedders.c.id
+    == func.coalesce(
+        select(upgrades.c.embedder_id).where(upgrades.c.went.is_(None)).scalar_subquery(),
+        select(func.min(embedders.c.id)).scalar_subquery(),
+    )
+)
+
+
+def current_embedder(connection: Connection) -> EmbedderRow:
+    """Return the embedder whose vectors the newest revision has; GalleryDamaged if there is none."""
+    row = connection.execute(_CURRENT).first()
+    if row is None:
+        raise GalleryDamaged("the catalog names no embedder; restore it from a copy")
+    return EmbedderRow(*row)
 
 
 def chunks(items: Iterable[Item], size: int = CHUNK) -> Iterator[list[Item]]:

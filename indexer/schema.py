@@ -1,8 +1,9 @@
 """The tables of the catalog, and the SQLite file they live in.
 
 History is append-only: a row says in which revision it came, and ``went`` is the only field that is ever updated. The
-one refinement: bulk indexing puts embeddings into ``images`` before its revision exists. They are *staged*: no
-reference names them, so nobody sees them, and a run that was killed finds them by their hash and embeds nothing twice.
+one refinement: bulk indexing writes embeddings before its revision exists. They are *staged*: no reference names their
+images, so nobody sees them, and a run that was killed finds them by their hash and embeds nothing twice. An upgrade
+stages those of the embedder to be, which nobody sees before the revision that puts it in the place of the old one.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from sqlalchemy import (
+    Boolean,
     Column,
     Engine,
     ForeignKey,
@@ -54,9 +56,37 @@ images = Table(
     tables,
     Column("id", Integer, primary_key=True),
     Column("hash", Text, nullable=False, unique=True),
-    Column("vector", LargeBinary, nullable=False),  # float32, little-endian
     sqlite_autoincrement=True,
 )
+# What made the vectors. The one with the lowest id is the gallery's first; nothing of a row ever changes.
+embedders = Table(
+    "embedders",
+    tables,
+    Column("id", Integer, primary_key=True),
+    Column("fingerprint", Text, nullable=False, unique=True),
+    Column("dim", Integer, nullable=False),
+    Column("description", Text, nullable=False),  # a JSON object, the engine's own
+)
+# Which embedder stands in the place of the first one; none since no upgrade, or since one was undone.
+upgrades = Table(
+    "upgrades",
+    tables,
+    Column("id", Integer, primary_key=True),
+    Column("embedder_id", ForeignKey("embedders.id"), nullable=False),
+    Column("came", ForeignKey("revisions.id"), nullable=False),
+    Column("went", ForeignKey("revisions.id")),
+    sqlite_autoincrement=True,
+)
+embeddings = Table(
+    "embeddings",
+    tables,
+    Column("id", Integer, primary_key=True),
+    Column("image_id", ForeignKey("images.id"), nullable=False),
+    Column("embedder_id", ForeignKey("embedders.id"), nullable=False),
+    Column("vector", LargeBinary, nullable=False),  # float32, little-endian
+    Column("mapped", Boolean, nullable=False),  # not embedded: the image was gone, its older vector was mapped
+)
+Index("embedding_of_image", embeddings.c.image_id, embeddings.c.embedder_id, unique=True)
 classes = Table("classes", tables, Column("id", Integer, primary_key=True), sqlite_autoincrement=True)
 names = Table(
     "names",

@@ -19,7 +19,7 @@ from indexer.folder import PROTOTYPES, REFERENCES
 from indexer.history import counted
 from indexer.names import check_name, fold
 from indexer.reader import CHUNK, Reader, Stamp, chunks, unpacked
-from indexer.schema import images, references, tables
+from indexer.schema import embedders, embeddings, images, references, tables
 from indexer.snapshot import GATHERED, Snapshot
 from indexer.vectors import Vectors, prototype
 from indexer.view_file import NoView
@@ -39,6 +39,23 @@ _LAWS = {
     "name {} came or went in a revision that makes no sense": (
         "SELECT id FROM names WHERE came < 1 OR went <= came"
         " OR max(came, coalesce(went, 0)) > (SELECT max(id) FROM revisions)"
+    ),
+    "upgrade {} came or went in a revision that makes no sense, or is not the only one": (
+        "SELECT id FROM upgrades AS u WHERE came < 1 OR went <= came"
+        " OR max(came, coalesce(went, 0)) > (SELECT max(id) FROM revisions)"
+        " OR EXISTS (SELECT 1 FROM upgrades AS o WHERE o.id <> u.id AND o.came <= u.came"
+        " AND coalesce(o.went, u.came + 1) > u.came)"
+    ),
+    # At its coming, and whenever the embedder changed while it was there.
+    "reference {} lacks a vector by the embedder of its time": (
+        "SELECT DISTINCT r.id FROM"
+        ' (SELECT id, image_id, max(came, (SELECT min(id) FROM revisions)) AS at FROM "references" UNION ALL'
+        ' SELECT r.id, r.image_id, t.at FROM "references" AS r'
+        " JOIN (SELECT came AS at FROM upgrades UNION SELECT went FROM upgrades WHERE went IS NOT NULL) AS t"
+        " ON t.at > r.came AND (r.went IS NULL OR r.went > t.at)) AS r"
+        " WHERE NOT EXISTS (SELECT 1 FROM embeddings AS e WHERE e.image_id = r.image_id AND e.embedder_id = coalesce("
+        "(SELECT embedder_id FROM upgrades AS u WHERE u.came <= r.at AND (u.went IS NULL OR u.went > r.at)),"
+        " (SELECT min(id) FROM embedders)))"
     ),
     "reference {} is in the gallery twice": (
         'SELECT max(id) FROM "references" WHERE went IS NULL GROUP BY class_id, image_id HAVING count(*) > 1'
@@ -125,13 +142,19 @@ def _names(reader: Reader) -> Iterator[str]:
 
 
 def _vectors(reader: Reader) -> Iterator[str]:
-    stored = select(images.c.hash, images.c.vector).order_by(images.c.id)
+    for id, dim in reader.connection.execute(select(embedders.c.id, embedders.c.dim)).all():
+        yield from _vectors_by(reader, id, dim)
+
+
+def _vectors_by(reader: Reader, embedder_id: int, dim: int) -> Iterator[str]:
+    stored = select(images.c.hash, embeddings.c.vector).join(images, images.c.id == embeddings.c.image_id)
+    stored = stored.where(embeddings.c.embedder_id == embedder_id).order_by(embeddings.c.id)
     for rows in reader.connection.execute(stored.execution_options(yield_per=CHUNK)).partitions():
-        whole = [row for row in rows if len(row.vector) == 4 * reader.dim]
+        whole = [row for row in rows if len(row.vector) == 4 * dim]
         for row in rows:
-            if len(row.vector) != 4 * reader.dim:
-                yield f"image {row.hash[:12]}: its vector has {len(row.vector)} bytes, not {4 * reader.dim}"
-        vectors = np.frombuffer(b"".join(row.vector for row in whole), "<f4").reshape(-1, reader.dim)
+            if len(row.vector) != 4 * dim:
+                yield f"image {row.hash[:12]}: its vector has {len(row.vector)} bytes, not {4 * dim}"
+        vectors = np.frombuffer(b"".join(row.vector for row in whole), "<f4").reshape(-1, dim)
         lengths = np.linalg.norm(vectors.astype(np.float64), axis=1)
         for place in np.flatnonzero(~(np.abs(lengths - 1.0) <= LENGTH_ERROR)):
             yield f"image {whole[place].hash[:12]}: its vector has the length {lengths[place]:g}, not 1"
@@ -159,8 +182,8 @@ def _true_references(reader: Reader) -> Iterator[tuple[list[int], Vectors]]:
 
 def _true_prototypes(reader: Reader) -> Iterator[tuple[list[int], Vectors]]:
     stored = (
-        select(references.c.class_id, images.c.vector)
-        .join(images, images.c.id == references.c.image_id)
+        select(references.c.class_id, embeddings.c.vector)
+        .join(embeddings, reader.embedded(references.c.image_id))
         .where(references.c.went.is_(None))
         .order_by(references.c.class_id, references.c.id)
     )

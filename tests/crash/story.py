@@ -43,8 +43,9 @@ class Story(NamedTuple):
 def on_disk(path: Path) -> tuple[int, State]:
     """The revision and the state that the catalog holds, read past all of the program; the vectors must be right."""
     rows = """
-        SELECT names.name, images.hash, r.root, images.vector FROM "references" AS r
+        SELECT names.name, images.hash, r.root, e.vector FROM "references" AS r
         JOIN images ON images.id = r.image_id JOIN names ON names.class_id = r.class_id
+        JOIN embeddings AS e ON e.image_id = r.image_id
         WHERE r.went IS NULL AND names.went IS NULL
     """
     with closing(sqlite3.connect(path / "catalog.sqlite")) as connection:

@@ -51,8 +51,9 @@ def write_photo(path, seed):
 def stored(gallery):
     """What the catalog holds, read past all of the program: {(name, hash, root, path): vector}."""
     query = """
-        SELECT names.name, images.hash, r.root, r.path, images.vector FROM "references" AS r
+        SELECT names.name, images.hash, r.root, r.path, e.vector FROM "references" AS r
         JOIN images ON images.id = r.image_id JOIN names ON names.class_id = r.class_id
+        JOIN embeddings AS e ON e.image_id = r.image_id
         WHERE r.went IS NULL AND names.went IS NULL
     """
     with closing(sqlite3.connect(Path(gallery) / "catalog.sqlite")) as connection:

@@ -98,21 +98,33 @@ def test_a_newer_schema_is_refused(path):
 
 
 def made_by_the_first_version(path):
-    for table in ("attributes", "files", "thumbnails"):
+    for table in ("attributes", "files", "thumbnails", "upgrades", "embeddings", "embedders", "images"):
         run_sql(path, f"DROP TABLE {table}")
-    run_sql(path, "UPDATE meta SET value = '1' WHERE key = 'schema_version'")
+    run_sql(
+        path,
+        "CREATE TABLE images (id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, hash TEXT NOT NULL,"
+        " vector BLOB NOT NULL, UNIQUE (hash))",
+        "UPDATE meta SET value = '1' WHERE key = 'schema_version'",
+        """INSERT INTO meta VALUES ('dim', '16'), ('fingerprint', 'toy'), ('embedder', '{"weights": "töy"}')""",
+        "INSERT INTO images VALUES (7, 'x', zeroblob(64)), (9, 'y', zeroblob(64))",
+    )
 
 
 def schema_of(path):
     with closing(sqlite3.connect(path)) as connection:
-        return sorted(connection.execute("SELECT type, name, sql FROM sqlite_master"))
+        rows = connection.execute("SELECT type, name, sql FROM sqlite_master")
+        return sorted((kind, name, sql and "".join(sql.split())) for kind, name, sql in rows)
 
 
 def test_an_older_schema_becomes_todays_when_it_is_opened(path):
     today = schema_of(path)
     made_by_the_first_version(path)
 
-    Catalog(path).close()
+    with closing(Catalog(path)) as catalog:
+        assert (catalog.dim, catalog.fingerprint, catalog.embedder) == (16, "toy", {"weights": "töy"})
+        with catalog.reading() as reader:
+            assert reader.known(["x", "y", "z"]) == {"x", "y"}
+            assert reader.image_ids(["x", "y"]) == {"x": 7, "y": 9}
 
     assert schema_of(path) == today
 
@@ -129,9 +141,11 @@ def test_an_older_schema_that_may_only_be_read_is_refused(path, monkeypatch):
     "damage",
     [
         "DELETE FROM meta WHERE key = 'schema_version'",
-        "DELETE FROM meta WHERE key = 'dim'",
-        "UPDATE meta SET value = 'many' WHERE key = 'dim'",
-        "UPDATE meta SET value = '{' WHERE key = 'embedder'",
+        "DELETE FROM meta WHERE key = 'gallery'",
+        "DELETE FROM embedders",
+        "UPDATE embedders SET dim = 'many'",
+        "UPDATE embedders SET description = '{'",
+        "DROP TABLE embedders",
         "DROP TABLE meta",
     ],
 )
@@ -191,7 +205,7 @@ def test_a_full_disk_changes_nothing_and_is_told_in_one_line(catalog):
     def fill():
         with catalog.writing() as reader:
             reader.connection.exec_driver_sql("PRAGMA max_page_count = 1")
-            reader.connection.exec_driver_sql("INSERT INTO images (hash, vector) VALUES ('x', zeroblob(1000000))")
+            reader.connection.exec_driver_sql("INSERT INTO images (hash) VALUES (hex(zeroblob(1000000)))")
 
     with pytest.raises(GalleryError, match="disk is full"):
         fill()

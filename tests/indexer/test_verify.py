@@ -54,7 +54,10 @@ def test_a_sound_gallery_has_no_problems_and_stays_as_it_is(path):
 
 
 LACKS = "lacks 1 row of the catalog"
-FIRST_FLOAT = "UPDATE images SET vector = CAST(x'{}' || substr(vector, 5) AS BLOB) WHERE hash = '1'"
+OF_IMAGE = "WHERE image_id IN (SELECT id FROM images WHERE hash LIKE '{}')"
+FIRST_FLOAT = "UPDATE embeddings SET vector = CAST(x'{}' || substr(vector, 5) AS BLOB) " + OF_IMAGE.format("1")
+ZEROS = "UPDATE embeddings SET vector = zeroblob({}) " + OF_IMAGE
+OTHER_EMBEDDER = "INSERT INTO embedders VALUES (2, 'other', 16, '{}')"
 
 
 @pytest.mark.parametrize(
@@ -64,8 +67,8 @@ FIRST_FLOAT = "UPDATE images SET vector = CAST(x'{}' || substr(vector, 5) AS BLO
             "row 1 of references points to a row of images that is not there",
             ['UPDATE "references" SET image_id = 99 WHERE id = 1'],
         ),
-        ("image 1: its vector has 12 bytes, not 64", ["UPDATE images SET vector = zeroblob(12) WHERE hash = '1'"]),
-        ("image 1: its vector has the length 0, not 1", ["UPDATE images SET vector = zeroblob(64) WHERE hash = '1'"]),
+        ("image 1: its vector has 12 bytes, not 64", [ZEROS.format(12, "1")]),
+        ("image 1: its vector has the length 0, not 1", [ZEROS.format(64, "1")]),
         ("image 1: its vector has the length nan, not 1", [FIRST_FLOAT.format("0000c07f")]),
         ("image 1: its vector has the length inf, not 1", [FIRST_FLOAT.format("0000807f")]),
         (
@@ -93,6 +96,19 @@ FIRST_FLOAT = "UPDATE images SET vector = CAST(x'{}' || substr(vector, 5) AS BLO
                 "DROP INDEX live_name_of_class",
                 "INSERT INTO names (class_id, name, folded, came) VALUES (1, 'ibis', 'ibis', 2)",
             ],
+        ),
+        ("reference 1 lacks a vector by the embedder of its time", ["DELETE FROM embeddings " + OF_IMAGE.format("0")]),
+        (
+            "reference 1 lacks a vector by the embedder of its time",
+            [OTHER_EMBEDDER, "INSERT INTO upgrades VALUES (1, 2, 3, 4)"],
+        ),
+        (
+            "upgrade 2 came or went in a revision that makes no sense, or is not the only one",
+            [OTHER_EMBEDDER, "INSERT INTO upgrades VALUES (1, 2, 3, NULL)", "INSERT INTO upgrades VALUES (2, 1, 4, 5)"],
+        ),
+        (
+            "upgrade 1 came or went in a revision that makes no sense, or is not the only one",
+            [OTHER_EMBEDDER, "INSERT INTO upgrades VALUES (1, 2, 6, NULL)", "UPDATE upgrades SET embedder_id = 1"],
         ),
         ("class 3 has a name but no references", ["UPDATE names SET went = NULL WHERE name = 'stork'"]),
         (
@@ -136,7 +152,7 @@ def test_damage_to_the_file_is_named(path):
 def test_much_damage_is_summed_up(path, random_units):
     with Gallery.open(path) as gallery:
         gallery.stage([f"x{row}" for row in range(100)], random_units(100))
-    run_sql(path, "UPDATE images SET vector = zeroblob(64) WHERE hash LIKE 'x%'")
+    run_sql(path, ZEROS.format(64, "x%"))
 
     found = problems(path)
 
