@@ -1,0 +1,67 @@
+"""What a billion vectors would need: a line through what search takes at each size, drawn on.
+
+Reads what ``benchmarks/search.py`` has kept. Time and memory are taken to grow as a power of the number of vectors,
+fitted to at least three sizes; a line drawn on from a million to a billion is a guess, and is called one.
+
+    python benchmarks/growth.py
+
+Expected: see benchmarks/results/growth.json.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from rows import RESULTS, report, row
+
+FAR = 1e9
+FEWEST = 3  # sizes that make a line
+SPEED = re.compile(r"([\d,]+) x (\d+), (.+ at [\d.]+), 1 thread, one by one")
+MEMORY = re.compile(r"([\d,]+) x (\d+), (.+): bytes a vector")
+
+
+def power(points: dict[int, float]) -> tuple[float, float]:
+    """Return exponent and value at a billion of the power of the size that fits the points best."""
+    sizes, values = np.log(list(points)), np.log(list(points.values()))
+    slope, start = np.polyfit(sizes, values, 1)
+    return float(slope), float(np.exp(start + slope * np.log(FAR)))
+
+
+def series(rows: Iterable[dict[str, Any]], pattern: re.Pattern[str]) -> dict[str, dict[int, float]]:
+    """Return the values of each method by size, of those measured at enough sizes."""
+    found: dict[str, dict[int, float]] = {}
+    for one in rows:
+        if match := pattern.fullmatch(one["measure"]):
+            found.setdefault(f"{match[3]}, {match[2]} floats", {})[int(match[1].replace(",", ""))] = one["value"]
+    return {name: points for name, points in found.items() if len(points) >= FEWEST}
+
+
+def growth(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return for each method by which power of the size its time and memory grow, and what a billion would take."""
+    fitted = []
+    for name, points in series(rows, SPEED).items():
+        slope, far = power({size: 1e3 / rate for size, rate in points.items()})
+        fitted.append(row(f"{name}: time of a query grows as size to the power of", slope, ""))
+        fitted.append(row(f"{name}: a query among a billion, a guess", far, "ms"))
+    for name, points in series(rows, MEMORY).items():
+        _, far = power({size: each * size for size, each in points.items()})
+        fitted.append(row(f"{name}: a billion vectors, a guess", far / 1e9, "GB"))
+    return fitted
+
+
+def main() -> None:
+    path = RESULTS / "search.json"
+    if not path.is_file():
+        raise SystemExit(f"{path} is not there: run benchmarks/search.py first")
+    fitted = growth(json.loads(path.read_text(encoding="utf-8")))
+    if not fitted:
+        raise SystemExit(f"{path} holds fewer than {FEWEST} sizes of any method: run benchmarks/search.py with more")
+    report("growth", fitted)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,129 @@
+"""The benchmark of search measures what it says, and runs."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from itertools import product
+from pathlib import Path
+
+import faiss
+import numpy as np
+import pytest
+
+NAMES = ("growth", "made", "peers", "rows", "search")
+
+
+@pytest.fixture
+def program(monkeypatch):
+    """Import a benchmark; FAISS has as many threads afterwards as before."""
+    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parent.parent / "benchmarks"))
+    threads = faiss.omp_get_max_threads()
+    yield importlib.import_module
+    faiss.omp_set_num_threads(threads)
+    for name in NAMES:
+        sys.modules.pop(name, None)
+
+
+def test_made_embeddings_are_nearest_to_their_own_class_and_strangers_to_none(program):
+    data = program("made").made_set(3000, 32, 300, seed=0)
+
+    np.testing.assert_allclose(np.linalg.norm(np.concatenate([data.vectors, data.queries]), axis=1), 1, atol=1e-5)
+    classes, counts = np.unique(data.labels, return_counts=True)
+    assert counts[classes >= 0].tolist() == [10] * 240
+    assert counts[classes < 0].tolist() == [600]
+    best = (data.queries @ data.vectors.T).argmax(axis=1)
+    known = data.asked >= 0
+    assert (data.labels[best] == data.asked)[known].mean() > 0.9
+    nearest = (data.queries @ data.vectors.T).max(axis=1)
+    assert nearest[known].mean() > nearest[~known].mean() + 0.03
+
+
+def test_made_embeddings_have_few_dimensions_whatever_their_number(program):
+    values = np.linalg.svd(program("made").made_set(2000, 128, 1, seed=0).vectors, compute_uv=False) ** 2
+
+    assert values[:32].sum() / values.sum() > 0.9
+
+
+def test_made_embeddings_depend_on_the_seed_alone(program):
+    one, same, other = (program("made").made_set(500, 8, 9, seed=seed) for seed in (1, 1, 2))
+
+    assert np.array_equal(one.vectors, same.vectors)
+    assert np.array_equal(one.queries, same.queries)
+    assert not np.array_equal(one.vectors, other.vectors)
+
+
+def test_both_recalls_are_what_counting_gives(program):
+    search, made = program("search"), program("made")
+    exact = np.array([[0, 1, 2], [3, 4, 5], [6, 7, 8]])
+    found = np.array([[0, 1, 9], [5, 3, -1], [9, 9, 6]])
+    labels = np.array([0, 0, 1, 1, 2, 2, 3, 3, 3, 4])
+    data = made.Set(np.empty((10, 1), np.float32), labels, np.empty((3, 1), np.float32), np.array([4, 2, -1]))
+
+    assert search.ann_recall(found, exact, 3) == pytest.approx((2 + 2 + 1) / 9)
+    assert search.ann_recall(found, exact, 1) == pytest.approx(1 / 3)
+    assert search.class_recall(found, data, 1) == 1 / 2
+    assert search.class_recall(found, data, 3) == 1
+    assert search.class_recall(np.full((3, 3), -1), data, 3) == 0
+
+
+def test_every_kind_is_measured_at_every_target_it_meets(program, monkeypatch, tmp_path):
+    search = program("search")
+    monkeypatch.setattr(search, "SINGLE", 10)
+    data = program("made").made_set(1500, 16, 100, seed=0)
+
+    rows, entries = search.measure(data, "1,500 x 16", only=["HNSW16", "IVF128,SQ8"], rounds=1)
+
+    value = {row["measure"]: row["value"] for row in rows}
+    assert [entry.method.name for entry in entries] == ["exact", "HNSW16,SQfp16", "IVF128,SQ8"]
+    for name, target in product(("exact", "HNSW16,SQfp16", "IVF128,SQ8"), (0.9, 0.95, 0.99)):
+        assert value[f"1,500 x 16, {name} at {target:g}: ann_recall@10"] >= target
+        assert value[f"1,500 x 16, {name} at {target:g}, 1 thread, one by one"] > 0
+        assert value[f"1,500 x 16, {name} at {target:g}, 1 thread, batches of 1,000"] > 0
+    assert value["1,500 x 16, exact: bytes a vector"] == 64
+    search.draw(tmp_path / "drawn.svg", "1,500 x 16", entries)
+    assert "IVF128,SQ8" in (tmp_path / "drawn.svg").read_text()
+
+
+def test_a_library_that_is_not_installed_is_left_out_with_a_line(program, monkeypatch):
+    peers, said = program("peers"), []
+    monkeypatch.setitem(sys.modules, "hnswlib", None)
+    monkeypatch.setitem(sys.modules, "usearch.index", None)
+
+    found = peers.methods(1000, 8, None, said.append)
+
+    assert all(one.name == "exact" or one.name.startswith(("HNSW", "IVF")) for one in found)
+    assert len(said) == 2
+    assert all("not installed" in line for line in said)
+
+
+@pytest.mark.parametrize("name", ["Hnswlib", "Usearch"])
+def test_a_library_that_is_installed_finds_nearly_all(program, name, monkeypatch):
+    peers, search = program("peers"), program("search")
+    try:
+        peer = getattr(peers, name)()
+    except ImportError:
+        pytest.skip("it is not installed")
+    data = program("made").made_set(1000, 16, 50, seed=0)
+    peer.build(data.vectors, 1)
+
+    found = peer.search(data.queries, 10, peer.settings()[-1], 1)
+
+    assert search.ann_recall(found, search.exact_neighbours(data), 10) > 0.98
+    assert peer.bytes() > 1000 * 16
+
+
+def test_growth_finds_the_power_by_which_the_rows_grow(program):
+    sizes = (10_000, 100_000, 1_000_000)
+    rows = [
+        {"measure": f"{size:,} x 64, HNSW32 at 0.99, 1 thread, one by one", "value": 1e6 / size**0.5} for size in sizes
+    ] + [{"measure": f"{size:,} x 64, HNSW32: bytes a vector", "value": 300} for size in sizes]
+    rows.append({"measure": "10,000 x 64, IVF512,Flat: bytes a vector", "value": 300})
+
+    value = {row["measure"]: row["value"] for row in program("growth").growth(rows)}
+
+    name = "HNSW32 at 0.99, 64 floats"
+    assert value[f"{name}: time of a query grows as size to the power of"] == pytest.approx(0.5)
+    assert value[f"{name}: a query among a billion, a guess"] == pytest.approx(1e9**0.5 / 1e3)
+    assert value["HNSW32, 64 floats: a billion vectors, a guess"] == pytest.approx(300)
+    assert len(value) == 3
