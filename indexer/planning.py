@@ -124,6 +124,9 @@ class _Look:
             stat, before = self.source.stat(found.path), self.known.get(found.path)
             if before is None or before.hash is None or stat is None or before.stat != stat:
                 unread.append((found, stat))
+            elif before.reason is None:  # nearly all of them, nearly always
+                self.seen[found.path] = before
+                self.files.append(File(found.path, found.name, before.hash))
             else:
                 self._note(found, stat, before.hash)
         for found, stat, hash in self._hashed(unread, workers, progress):

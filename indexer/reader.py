@@ -138,7 +138,8 @@ class Reader:
         live = _rows().where(references.c.went.is_(None)).order_by(references.c.id)
         if of_class is not None:
             live = live.where(references.c.class_id == of_class)
-        return map(Row._make, self.connection.execute(live.execution_options(yield_per=CHUNK)))
+        for rows in self.connection.execute(live.execution_options(yield_per=CHUNK)).partitions():
+            yield from map(Row._make, rows)
 
     def references_since(self, revision: int) -> tuple[list[Row], list[tuple[int, int]]]:
         """Return the live references that came after ``revision``, and (id, class id) of those that went since."""

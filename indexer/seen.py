@@ -16,7 +16,7 @@ from indexer.catalog import Catalog
 from indexer.images import printable
 from indexer.lock import WriterLock
 from indexer.places import Stat
-from indexer.reader import chunks
+from indexer.reader import CHUNK, chunks
 from indexer.schema import files
 
 # As git has it: a file changed this shortly before it was read may change again without a sign of it.
@@ -55,7 +55,11 @@ class SeenFiles:
         columns = (files.c.path, files.c.size, files.c.modified_ns, files.c.inode, files.c.hash, files.c.reason)
         with self._catalog.reading() as reader:
             rows = reader.connection.execute(select(*columns).where(files.c.root == root))
-            return {path: Seen(Stat(size, time, inode), *rest) for path, size, time, inode, *rest in rows}
+            return {
+                path: Seen(Stat(size, modified_ns, inode), hash, reason)
+                for chunk in rows.partitions(CHUNK)  # row by row takes three times as long
+                for path, size, modified_ns, inode, hash, reason in chunk
+            }
 
     def remember(self, root: str, seen: Mapping[str, Seen], *, forget: Collection[str] = ()) -> None:
         """Write down, in a transaction of its own, how files below a root are, and drop others."""

@@ -22,7 +22,7 @@ from engine.preprocessing import Preprocessing
 from engine.weights import BUNDLED, load_embedder
 from indexer.sources import find
 
-NAMES = ("data", "grocery", "heldout", "omniglot", "protocols", "readers", "rows", "scale")
+NAMES = ("data", "grocery", "heldout", "omniglot", "protocols", "readers", "rows", "scale", "sync")
 
 
 @pytest.fixture
@@ -301,3 +301,18 @@ def test_a_large_gallery_is_measured_in_full(program, tmp_path, monkeypatch):
         "20 references, seen in another process",
     ]
     assert all(0 < line["value"] < 60 for line in rows)
+
+
+# -- following a folder ------------------------------------------------------------------------------------------------
+
+
+def test_the_cost_of_a_status_is_told_beside_that_of_a_bare_walk(program, monkeypatch):
+    sync = program("sync")
+    monkeypatch.setattr(sync, "RACY_NS", 0)  # hashed in turn 1 of 2, then too: young files are not believed
+
+    rows = sync.measure(120, 2, goal=60.0)
+
+    status, walk, ratio = (one["value"] for one in rows[:3])
+    assert ratio == pytest.approx(status / walk, rel=0.05)
+    assert rows[0]["holds"] is True
+    assert [one["unit"] for one in rows] == ["s", "s", "times", "s", "s"]
