@@ -1,8 +1,8 @@
 """Following a folder: what it costs to see that nothing in it has changed.
 
 A folder of tiny made files, 100 a class, is put into a gallery whose embeddings are made too. Beside
-``indexer.build.status``, in turns, stands a bare walk: ``os.scandir`` through the same folder, and the size and dates of
-each file. The first look reads and hashes every file; then none is opened. Fewest seconds of the turns.
+``indexer.build.status``, in turns, stands a bare walk: ``os.scandir`` through the same folder, and the size and dates
+of each file. The first look reads and hashes every file; then none is opened. Fewest seconds of the turns.
 
     python benchmarks/sync.py [--files 100000] [--turns 5] [--quick]
 

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, insert, select
 
 from indexer.catalog import Catalog
 from indexer.images import printable
@@ -66,10 +66,10 @@ class SeenFiles:
         if not seen and not forget:
             return
         with self._writer.held(), self._catalog.writing() as reader:
-            for chunk in chunks([*forget, *seen]):
+            for chunk in chunks(forget):
                 reader.connection.execute(delete(files).where(files.c.root == root, files.c.path.in_(chunk)))
             for rows in chunks(_rows(root, seen)):
-                reader.connection.execute(files.insert(), rows)
+                reader.connection.execute(insert(files).prefix_with("OR REPLACE"), rows)
 
     def failures(self) -> list[KnownFailure]:
         """Return the files that could not be used when they were last seen, but for those that are gone since."""
