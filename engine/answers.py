@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -29,6 +30,7 @@ class Match:
             prototypes (100 of them, or ``k``): how it stands against the other classes, if the image shows one of
             them at all.
         reference: the class's reference that is most like the image.
+        attributes: of the class.
     """
 
     name: str
@@ -36,16 +38,18 @@ class Match:
     distance: float
     probability: float
     reference: str
+    attributes: dict[str, Any] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A reference image that is like the query: its class, itself, how alike."""
+    """A reference image that is like the query: its class, itself, how alike, its attributes over the class's."""
 
     name: str
     reference: str
     score: float
     distance: float
+    attributes: dict[str, Any] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +58,7 @@ class Answer:
 
     Attributes:
         image: the path of the image, None if it came without one.
-        matches: best first; empty only if the gallery is.
+        matches: best first; empty only if the gallery is, or holds nothing of which the conditions are true.
         metric: "cosine" or "euclidean".
     """
 
@@ -64,7 +68,7 @@ class Answer:
 
     @property
     def name(self) -> str | None:
-        """The nearest class; None if the gallery holds none."""
+        """The nearest class; None if there is none."""
         return self.matches[0].name if self.matches else None
 
 
@@ -75,6 +79,6 @@ def matches_from(hits: ClassHits, *, learned: bool = False) -> list[Match]:
     logits = (hits.scores - hits.scores.max()) / (LEARNED_TEMPERATURE if learned else TEMPERATURE)
     shares = np.exp(logits) / np.exp(logits).sum()
     return [
-        Match(hit.name, hit.score, hit.distance, float(share), hit.reference)
+        Match(hit.name, hit.score, hit.distance, float(share), hit.reference, hit.attributes)
         for hit, share in zip(hits.hits, shares, strict=False)
     ]

@@ -19,6 +19,7 @@ from engine.learned import load_score
 from engine.runtime import choose_device
 from engine.weights import load_embedder
 from indexer import build
+from indexer.conditions import Where
 from indexer.errors import GalleryMissing, ImageError, SourceError
 from indexer.gallery import Change, Gallery
 from indexer.images import ImageLike, Loaded, load
@@ -136,11 +137,15 @@ class Recognizer:
     # -- names out ---------------------------------------------------------------------------------------------
 
     @overload
-    def recognize(self, images: list[Any], *, k: int = ..., metric: Metric = ...) -> list[Answer]: ...
-    @overload
-    def recognize(self, images: ImageLike, *, k: int = ..., metric: Metric = ...) -> Answer: ...
     def recognize(
-        self, images: ImageLike | list[Any], *, k: int = K_CLASSES, metric: Metric = METRIC
+        self, images: list[Any], *, k: int = ..., metric: Metric = ..., where: Where | None = ...
+    ) -> list[Answer]: ...
+    @overload
+    def recognize(
+        self, images: ImageLike, *, k: int = ..., metric: Metric = ..., where: Where | None = ...
+    ) -> Answer: ...
+    def recognize(
+        self, images: ImageLike | list[Any], *, k: int = K_CLASSES, metric: Metric = METRIC, where: Where | None = None
     ) -> Answer | list[Answer]:
         """Return what an image shows, or a list of answers for a list of images.
 
@@ -149,37 +154,47 @@ class Recognizer:
             k: how many classes an answer names at most.
             metric: "cosine" or "euclidean"; on unit vectors both order alike, the numbers differ. Weights with a
                 learned score order by that.
+            where: conditions on attributes, as in ``{"site": "paris", "price": {"<": 5}}``: the answer is that of a
+                gallery without the classes of which no reference is like that (``indexer.conditions``).
 
         Raises:
             ImageError: one of them cannot be used (``recognize_each`` goes on instead).
-            ArgumentError: k below 1, or an unknown metric.
+            ArgumentError: k below 1, an unknown metric, conditions that cannot be asked.
         """
-        return _as_asked(images, self.recognize_each(_listed(images), k=k, metric=metric))
+        return _as_asked(images, self.recognize_each(_listed(images), k=k, metric=metric, where=where))
 
     def recognize_each(
-        self, images: Sequence[ImageLike], *, k: int = K_CLASSES, metric: Metric = METRIC
+        self, images: Sequence[ImageLike], *, k: int = K_CLASSES, metric: Metric = METRIC, where: Where | None = None
     ) -> list[Answer | ImageError]:
         """Return for each image its answer, or the error that says why there is none."""
+        how: dict[str, Any] = {"k": k, "metric": metric, "where": where}
         return self._each(
             images,
-            lambda vectors: self.gallery.search_classes(vectors, k=k, metric=metric, score=self.score),
+            lambda vectors: self.gallery.search_classes(vectors, score=self.score, **how),
             lambda path, hits: Answer(path, matches_from(hits, learned=self.score is not None), metric),
         )
 
     @overload
-    def search(self, images: list[Any], *, k: int = ...) -> list[list[Hit]]: ...
+    def search(self, images: list[Any], *, k: int = ..., where: Where | None = ...) -> list[list[Hit]]: ...
     @overload
-    def search(self, images: ImageLike, *, k: int = ...) -> list[Hit]: ...
-    def search(self, images: ImageLike | list[Any], *, k: int = K_REFERENCES) -> list[Hit] | list[list[Hit]]:
-        """Return the ``k`` reference images most like an image, best first, or a list of such lists."""
-        return _as_asked(images, self.search_each(_listed(images), k=k))
+    def search(self, images: ImageLike, *, k: int = ..., where: Where | None = ...) -> list[Hit]: ...
+    def search(
+        self, images: ImageLike | list[Any], *, k: int = K_REFERENCES, where: Where | None = None
+    ) -> list[Hit] | list[list[Hit]]:
+        """Return the ``k`` reference images most like an image, best first, or a list of such lists.
 
-    def search_each(self, images: Sequence[ImageLike], *, k: int = K_REFERENCES) -> list[list[Hit] | ImageError]:
+        With conditions, as for ``recognize``, of those only whose attributes, or their class's, are like that.
+        """
+        return _as_asked(images, self.search_each(_listed(images), k=k, where=where))
+
+    def search_each(
+        self, images: Sequence[ImageLike], *, k: int = K_REFERENCES, where: Where | None = None
+    ) -> list[list[Hit] | ImageError]:
         """Return for each image its nearest references, or the error that says why there are none."""
         return self._each(
             images,
-            lambda vectors: self.gallery.search_references(vectors, k=k),
-            lambda path, hits: [Hit(hit.name, hit.reference, hit.score, hit.distance) for hit in hits],
+            lambda vectors: self.gallery.search_references(vectors, k=k, where=where),
+            lambda path, hits: [Hit(hit.name, hit.reference, hit.score, hit.distance, hit.attributes) for hit in hits],
         )
 
     def _each(

@@ -2,6 +2,8 @@
 
 from indexer.build import Plan, Report, Status, index, plan, status
 from indexer.changes import Changes, File, Renamed
+from indexer.conditions import Where
+from indexer.description import Described, Description
 from indexer.errors import (
     ArgumentError,
     ClassExists,
@@ -41,6 +43,8 @@ __all__ = [
     "ClassHits",
     "ClassMissing",
     "Coming",
+    "Described",
+    "Description",
     "EmbedderMismatch",
     "Failure",
     "File",
@@ -77,6 +81,7 @@ __all__ = [
     "Status",
     "Unusable",
     "WeightsError",
+    "Where",
     "find",
     "index",
     "load",

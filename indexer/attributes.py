@@ -22,6 +22,9 @@ from indexer.schema import attributes, references
 Attributes = dict[str, Any]
 """By key: text, a finite number, true or false, or a list of these."""
 
+Place = tuple[int, int | None]
+"""What attributes belong to: the id of a class, and that of the image of one of its references, or None."""
+
 LARGEST = 2**63 - 1  # a whole number that any program reads as it was written
 
 
@@ -92,10 +95,9 @@ _other = references.alias("other")
 _OWN = (attributes.c.class_id == references.c.class_id) & (_place == references.c.image_id)
 
 
-def of_class(reader: Reader, class_id: int, image_id: int | None = None) -> Attributes:
-    """Return the live attributes of a class, or its reference's own."""
-    value = reader.connection.scalar(select(attributes.c.value).where(*_living(class_id, image_id)))
-    return {} if value is None else json.loads(value)
+def of_class(reader: Reader, class_id: int) -> Attributes:
+    """Return the live attributes of a class."""
+    return dict(of_classes(reader, [class_id])).get(class_id, {})
 
 
 def of_classes(reader: Reader, class_ids: Iterable[int] | None = None) -> Iterator[tuple[int, Attributes]]:
@@ -124,14 +126,27 @@ def touched_since(reader: Reader, revision: int) -> tuple[set[int], set[int]]:
     return set(reader.connection.scalars(of_class)), set(reader.connection.scalars(own))
 
 
-def write(connection: Connection, revision: int, class_id: int, image_id: int | None, value: Attributes) -> None:
-    """Let a class, or its reference, have exactly these attributes from ``revision`` on."""
-    ending = update(attributes).where(*_living(class_id, image_id))
-    connection.execute(ending.values(went=revision))
-    if value:
-        text = json.dumps(value)
-        row = {"class_id": class_id, "image_id": image_id, "value": text, "came": revision}
-        connection.execute(insert(attributes).values(**row))
+def stored(reader: Reader, class_ids: Iterable[int]) -> dict[Place, tuple[int, Attributes]]:
+    """Return the live attributes of these classes and of their references, each with the id of its row."""
+    columns = (attributes.c.class_id, attributes.c.image_id, attributes.c.id, attributes.c.value)
+    live = select(*columns).where(attributes.c.went.is_(None))
+    found = {}
+    for chunk in chunks(class_ids):
+        for class_id, image_id, id, value in reader.connection.execute(live.where(attributes.c.class_id.in_(chunk))):
+            found[class_id, image_id] = id, json.loads(value)
+    return found
+
+
+def write(connection: Connection, revision: int, ended: Iterable[int], values: Mapping[Place, Attributes]) -> None:
+    """End rows, by id, and let classes and references have exactly these attributes from ``revision`` on."""
+    for chunk in chunks(ended):
+        connection.execute(update(attributes).where(attributes.c.id.in_(chunk)).values(went=revision))
+    for places in chunks(place for place, value in values.items() if value):
+        rows = [
+            {"class_id": class_id, "image_id": image_id, "value": json.dumps(values[class_id, image_id])}
+            for class_id, image_id in places
+        ]
+        connection.execute(insert(attributes).values(came=revision), rows)
 
 
 def end_of_classes(connection: Connection, revision: int, class_ids: Iterable[int]) -> None:
@@ -182,10 +197,6 @@ def _twin(condition: ColumnElement[bool]) -> ColumnElement[bool]:
     """Whether there is another row for a reference's class and content of which this holds."""
     same = (_other.c.class_id == references.c.class_id) & (_other.c.image_id == references.c.image_id)
     return exists().where(same, condition)
-
-
-def _living(class_id: int, image_id: int | None) -> tuple[ColumnElement[bool], ...]:
-    return attributes.c.class_id == class_id, _place == (image_id or 0), attributes.c.went.is_(None)
 
 
 def _found(reader: Reader, live: Any, id: Any, wanted: Iterable[int] | None) -> Iterator[tuple[int, Attributes]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,12 +11,16 @@ from typing import Any
 from sqlalchemy import select
 
 from indexer import attributes, history
-from indexer.attributes import Attributes
-from indexer.errors import ArgumentError
+from indexer.attributes import Attributes, Place
+from indexer.errors import ArgumentError, ClassMissing
 from indexer.history import Change
 from indexer.images import printable
-from indexer.reader import Reader
-from indexer.schema import images
+from indexer.names import suggestion
+from indexer.reader import Reader, chunks
+from indexer.schema import images, references
+
+Setting = tuple[str, str | None, Mapping[str, Any]]
+"""A class by name, one of its references by the hash of its content or None, and what changes of its attributes."""
 
 SHORTEST = 6  # characters of a hash that may stand for it
 _NAMED = 5  # keys that a summary names
@@ -66,15 +70,40 @@ def describe(reader: Reader, class_id: int, name: str) -> Description:
     return Description(name, attributes.of_class(reader, class_id), listed)
 
 
-def set_attributes(
-    reader: Reader, class_id: int, name: str, changes: Mapping[str, Any], *, hash: str | None = None
-) -> Change:
-    """Change attributes of a class, or of its reference with that content, in one revision; None removes one."""
-    chosen = attributes.checked(changes)
-    keys = ", ".join(map(repr, chosen)) if len(chosen) <= _NAMED else f"{len(chosen)} attributes"
-    if hash is None:
-        return history.set_attributes(reader, class_id, None, chosen, f"set {keys} of {name!r}")
-    if all(row.hash != hash for row in reader.references(of_class=class_id)):
-        raise ArgumentError(f"the class {name!r} has no reference sha256:{hash[:12]}; nothing was changed")
-    image_id = reader.connection.scalar(select(images.c.id).where(images.c.hash == hash))
-    return history.set_attributes(reader, class_id, image_id, chosen, f"set {keys} of sha256:{hash[:12]} of {name!r}")
+def set_attributes(reader: Reader, changes: Iterable[Setting]) -> Change:
+    """Change attributes of classes and references, in one revision; a place that is named twice is changed twice."""
+    wanted = [(name, hash, attributes.checked(more)) for name, hash, more in changes]
+    class_ids = reader.class_ids({name for name, _, _ in wanted})
+    image_ids = _image_ids(reader, {hash for _, hash, _ in wanted if hash is not None})
+    found: dict[Place, Attributes] = {}
+    for name, hash, more in wanted:
+        if name not in class_ids:
+            raise ClassMissing(f"there is no class {name!r}{suggestion(name, reader.names().values())}")
+        class_id = class_ids[name]
+        if hash is not None and (class_id, hash) not in image_ids:
+            raise ArgumentError(f"the class {name!r} has no reference sha256:{hash[:12]}; nothing was changed")
+        place = class_id, None if hash is None else image_ids[class_id, hash]
+        found[place] = {**found.get(place, {}), **more}
+    return history.set_attributes(reader, found, _summary(wanted))
+
+
+def _image_ids(reader: Reader, hashes: Iterable[str]) -> dict[tuple[int, str], int]:
+    """Return the ids of the images of live references, by class id and hash."""
+    live = (
+        select(references.c.class_id, images.c.hash, images.c.id)
+        .join(images, images.c.id == references.c.image_id)
+        .where(references.c.went.is_(None))
+    )
+    found = {}
+    for chunk in chunks(hashes):
+        for class_id, hash, id in reader.connection.execute(live.where(images.c.hash.in_(chunk))):
+            found[class_id, hash] = id
+    return found
+
+
+def _summary(wanted: list[tuple[str, str | None, Attributes]]) -> str:
+    if len(wanted) != 1:
+        return f"set attributes of {len(wanted):,} classes and references"
+    ((name, hash, changes),) = wanted
+    keys = ", ".join(map(repr, changes)) if len(changes) <= _NAMED else f"{len(changes)} attributes"
+    return f"set {keys} of {name!r}" if hash is None else f"set {keys} of sha256:{hash[:12]} of {name!r}"

@@ -16,7 +16,8 @@ from numpy.typing import ArrayLike
 from indexer import attributes, description, folder, history, search, serving, verify
 from indexer.attributes import Attributes
 from indexer.catalog import Catalog
-from indexer.description import Description
+from indexer.conditions import Conditions, Where
+from indexer.description import Description, Setting
 from indexer.errors import ArgumentError, ClassMissing, EmbedderMismatch
 from indexer.history import Change, Coming
 from indexer.images import printable
@@ -232,8 +233,13 @@ class Gallery:
             ClassMissing: there is no class of that name.
             ArgumentError: a key or a value that cannot be one, or no reference of that content.
         """
+        return self.set_all([(name, hash, changes)])
+
+    def set_all(self, changes: Iterable[Setting]) -> Change:
+        """Do what ``set`` does to several, each given as (name, hash or None, changes), in one revision."""
+        settings = [(check_name(name), hash, more) for name, hash, more in changes]
         with self._changing() as reader:
-            return description.set_attributes(reader, _class_id(reader, name), check_name(name), changes, hash=hash)
+            return description.set_attributes(reader, settings)
 
     def undo(self) -> Change:
         """Reverse the newest revision by a new one. Undoing an undo brings the change back.
@@ -299,6 +305,7 @@ class Gallery:
         metric: str = METRIC,
         shortlist: int = SHORTLIST,
         score: Score | None = None,
+        where: Where | None = None,
     ) -> list[ClassHits]:
         """Return the nearest classes, by their prototypes, of each query: ``(dim,)`` or ``(n, dim)``, of any length.
 
@@ -308,26 +315,33 @@ class Gallery:
             metric: "cosine" or "euclidean".
             shortlist: prototypes whose cosines to return at least.
             score: a learned one, by which to order those prototypes anew; the distances stay the metric's.
+            where: conditions on attributes (``indexer.conditions``): only classes with a reference like that are
+                found, and only such a one decides. A prototype is the mean of all references all the same.
 
         Raises:
-            ArgumentError: a query of another dim, an unknown metric, k below 1, a score that gives no finite numbers.
+            ArgumentError: a query of another dim, an unknown metric, k below 1, a score that gives no finite numbers,
+                conditions that cannot be asked.
         """
         points, chosen = as_queries(queries, self.dim), metric_named(metric)
         k, shortlist = check_count("k", k), check_count("shortlist", shortlist, least=0)
+        asked = None if where is None else Conditions(where)
         with self._views.fresh() as snapshot:
-            return search.classes(snapshot, points, k=k, metric=chosen, shortlist=shortlist, score=score)
+            return search.classes(snapshot, points, k=k, metric=chosen, shortlist=shortlist, score=score, where=asked)
 
     def search_references(
-        self, queries: ArrayLike, *, k: int = K_REFERENCES, metric: str = METRIC
+        self, queries: ArrayLike, *, k: int = K_REFERENCES, metric: str = METRIC, where: Where | None = None
     ) -> list[list[ReferenceHit]]:
         """Return the nearest references of each query: ``(dim,)`` or ``(n, dim)``, of any length.
 
+        With conditions (``indexer.conditions``), only of those whose attributes, or their class's, are like that.
+
         Raises:
-            ArgumentError: a query of another dim, an unknown metric, k below 1.
+            ArgumentError: a query of another dim, an unknown metric, k below 1, conditions that cannot be asked.
         """
         points, chosen, k = as_queries(queries, self.dim), metric_named(metric), check_count("k", k)
+        asked = None if where is None else Conditions(where)
         with self._views.fresh() as snapshot:
-            return search.references(snapshot, points, k=k, metric=chosen)
+            return search.references(snapshot, points, k=k, metric=chosen, where=asked)
 
     def tune(self, promise: Promise | None = None, *, progress: Progress | None = None) -> Tuning:
         """Find the index of the references that keeps a promise of ``ann_recall`` at least cost. Takes minutes."""

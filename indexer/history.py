@@ -127,16 +127,19 @@ def rename(reader: Reader, class_id: int, new: str, summary: str) -> Change:
     return Change("rename", summary, revision)
 
 
-def set_attributes(
-    reader: Reader, class_id: int, image_id: int | None, changes: attributes.Attributes, summary: str
-) -> Change:
-    """Change attributes of a class, or of its reference with that content; None removes one."""
-    old = attributes.of_class(reader, class_id, image_id)
-    new = attributes.changed(old, changes)
-    if repr(new) == repr(old):  # == would not tell true from 1
+def set_attributes(reader: Reader, changes: Mapping[attributes.Place, attributes.Attributes], summary: str) -> Change:
+    """Change attributes of classes and references in one revision; None removes one."""
+    stored = attributes.stored(reader, {class_id for class_id, _ in changes})
+    values = {}
+    for place, more in changes.items():
+        _, old = stored.get(place, (0, {}))
+        new = attributes.changed(old, more)
+        if repr(new) != repr(old):  # == would not tell true from 1
+            values[place] = new
+    if not values:
         return nothing(reader, "set", summary)
     revision = _new_revision(reader, "set", summary)
-    attributes.write(reader.connection, revision, class_id, image_id, new)
+    attributes.write(reader.connection, revision, [stored[place][0] for place in values if place in stored], values)
     return Change("set", summary, revision)
 
 

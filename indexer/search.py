@@ -7,15 +7,18 @@ scored again in float64: an answer does not change with the company of its query
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from indexer.attributes import Attributes, copied
+from indexer.conditions import Conditions
 from indexer.errors import ArgumentError
 from indexer.faiss_index import FaissIndex, Ids
+from indexer.filters import Part, matching
 from indexer.snapshot import GATHERED, Snapshot
 from indexer.vectors import Metric, Vectors, cosines
 
@@ -34,12 +37,16 @@ Score = Callable[[Vectors, Vectors], NDArray[np.floating[Any]]]
 
 @dataclass(frozen=True, slots=True)
 class ReferenceHit:
-    """A reference near a query. Score: higher is better; distance: lower is better."""
+    """A reference near a query. Score: higher is better; distance: lower is better.
+
+    ``attributes`` are its own, over those of its class.
+    """
 
     name: str
     reference: str
     score: float
     distance: float
+    attributes: Attributes = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +54,14 @@ class ClassHit:
     """A class near a query, by its prototype; ``reference`` is the class's reference nearest to the query.
 
     ``score`` is the metric's, or the learned one if the query came with one; ``distance`` is always the metric's.
+    ``attributes`` are the class's.
     """
 
     name: str
     score: float
     distance: float
     reference: str
+    attributes: Attributes = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,15 +79,26 @@ class ClassHits:
 
 
 def classes(
-    snapshot: Snapshot, queries: Vectors, *, k: int, metric: Metric, shortlist: int, score: Score | None = None
+    snapshot: Snapshot,
+    queries: Vectors,
+    *,
+    k: int,
+    metric: Metric,
+    shortlist: int,
+    score: Score | None = None,
+    where: Conditions | None = None,
 ) -> list[ClassHits]:
-    """Return the nearest prototypes of each query ``(n, dim)``; with a score, the best of the shortlist by it."""
+    """Return the nearest prototypes of each query ``(n, dim)``; with a score, the best of the shortlist by it.
+
+    With conditions, of the classes that have a reference like that; only such a one decides.
+    """
     found = []
+    seen = snapshot if where is None else matching(snapshot, where)
     near = max(k, shortlist)
     exactly = k if score is None else near
-    scores, rows = snapshot.prototypes.search_rows(queries, max(exactly + 1, near))
+    scores, rows = seen.prototypes.search_rows(queries, max(exactly + 1, near))
     for query, found_scores, found_rows in zip(queries, scores, rows, strict=True):
-        best, exact = _best(snapshot.prototypes, query, found_scores, found_rows, exactly)
+        best, exact = _best(seen.prototypes, query, found_scores, found_rows, exactly)
         values, distances = metric(exact)
         if score is None:
             nearest = np.minimum(found_scores[:near], 1.0)
@@ -89,7 +109,8 @@ def classes(
             nearest = learned[order].astype(np.float32)
             order = order[:k]
             best, values, distances = best[order], learned[order], distances[order]
-        found.append(ClassHits(_class_hits(snapshot, query, best, values, distances), nearest))
+        decided = _deciding(snapshot, query, [seen.members[class_id] for class_id in best.tolist()])
+        found.append(ClassHits(_class_hits(snapshot, decided, best, values, distances), nearest))
     return found
 
 
@@ -102,24 +123,28 @@ def _scored(score: Score, query: Vectors, prototypes: Vectors) -> NDArray[np.flo
     return learned
 
 
-def references(snapshot: Snapshot, queries: Vectors, *, k: int, metric: Metric) -> list[list[ReferenceHit]]:
-    """Return the nearest references of each query ``(n, dim)``."""
+def references(
+    snapshot: Snapshot, queries: Vectors, *, k: int, metric: Metric, where: Conditions | None = None
+) -> list[list[ReferenceHit]]:
+    """Return the nearest references of each query ``(n, dim)``; with conditions, of those that are like that."""
     found = []
-    scores, rows = snapshot.references.search_rows(queries, k + 1)
+    index = snapshot.references if where is None else matching(snapshot, where).references
+    scores, rows = index.search_rows(queries, k + 1)
     for query, found_scores, found_rows in zip(queries, scores, rows, strict=True):
-        best, exact = _best(snapshot.references, query, found_scores, found_rows, k)
-        known = [snapshot.known[id] for id in best.tolist()]
-        numbers = zip(*(part.tolist() for part in metric(exact)), strict=True)
-        found.append(
-            [
-                ReferenceHit(snapshot.names[one.class_id], one.shown, score, distance)
-                for one, (score, distance) in zip(known, numbers, strict=True)
-            ]
-        )
+        best, exact = _best(index, query, found_scores, found_rows, k)
+        numbers = zip(best.tolist(), *(part.tolist() for part in metric(exact)), strict=True)
+        found.append([_reference_hit(snapshot, *one) for one in numbers])
     return found
 
 
-def _best(index: FaissIndex, query: Vectors, scores: Vectors, rows: Ids, k: int) -> tuple[Ids, NDArray[np.float64]]:
+def _reference_hit(snapshot: Snapshot, id: int, score: float, distance: float) -> ReferenceHit:
+    class_id, shown = snapshot.known[id]
+    return ReferenceHit(snapshot.names[class_id], shown, score, distance, snapshot.told.merged(class_id, id))
+
+
+def _best(
+    index: FaissIndex | Part, query: Vectors, scores: Vectors, rows: Ids, k: int
+) -> tuple[Ids, NDArray[np.float64]]:
     """Return the ids of the k nearest of the candidates, best first, ties by id, and their exact cosines."""
     if len(rows) > k and scores[-1] > scores[k - 1] - TIE and len(rows) < len(index):
         # The tie may go on beyond what was fetched, and one that was not may have the lower id.
@@ -136,15 +161,19 @@ def _best(index: FaissIndex, query: Vectors, scores: Vectors, rows: Ids, k: int)
 
 
 def _class_hits(
-    snapshot: Snapshot, query: Vectors, class_ids: Ids, scores: NDArray[np.float64], distances: NDArray[np.float64]
+    snapshot: Snapshot,
+    decided: list[int],
+    class_ids: Ids,
+    scores: NDArray[np.float64],
+    distances: NDArray[np.float64],
 ) -> list[ClassHit]:
-    chosen = class_ids.tolist()
-    decided = _deciding(snapshot, query, [snapshot.members[class_id] for class_id in chosen])
+    told = snapshot.told.of_class
+    rows = zip(class_ids.tolist(), decided, scores.tolist(), distances.tolist(), strict=True)
     return [
-        ClassHit(snapshot.names[class_id], score, distance, snapshot.known[reference].shown)
-        for class_id, reference, score, distance in zip(
-            chosen, decided, scores.tolist(), distances.tolist(), strict=True
+        ClassHit(
+            snapshot.names[class_id], score, distance, snapshot.known[reference].shown, copied(told.get(class_id, {}))
         )
+        for class_id, reference, score, distance in rows
     ]
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from indexer import view_file
 from indexer.catalog import Catalog
@@ -15,10 +15,13 @@ from indexer.faiss_index import FaissIndex
 from indexer.folder import PROTOTYPES, REFERENCES
 from indexer.pages import Pages
 from indexer.reader import Reader, Row, Stamp, chunks
+from indexer.recent import Recent
+from indexer.told import Told
 from indexer.vectors import Vectors, prototype
 from indexer.view_file import Label, NoView
 
 GATHERED = 4096  # vectors copied at once while prototypes are made
+REMEMBERED = 8  # conditions: 24 bytes each for every reference that they leave
 
 _log = logging.getLogger(__name__)
 
@@ -28,6 +31,10 @@ class Known(NamedTuple):
 
     class_id: int
     shown: str
+
+
+def _nothing_found() -> Recent[Any]:
+    return Recent(REMEMBERED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +51,8 @@ class Snapshot:
         known: what a hit needs, by reference id.
         members: the ids of a class's references, ascending, by class id.
         names: by class id.
+        told: the attributes.
+        found: what conditions on them left of this snapshot, for those asked last.
         moved: rows in which this and its forerunners, from the one that was loaded on, differ from the files on disk.
     """
 
@@ -53,7 +62,9 @@ class Snapshot:
     known: Pages[Known]
     members: Pages[list[int]]
     names: Pages[str]
+    told: Told
     moved: int = 0
+    found: Recent[Any] = field(default_factory=_nothing_found, init=False, compare=False, repr=False)
 
     @classmethod
     def load(cls, catalog: Catalog, reader: Reader, folder: Path) -> Snapshot:
@@ -74,6 +85,7 @@ class Snapshot:
             known=Pages(known.items()),
             members=Pages(members.items()),
             names=Pages(reader.names().items()),
+            told=Told.load(reader),
             moved=len(known.keys() ^ set(held.ids.tolist())) + len(touched),
         )
 
@@ -126,6 +138,7 @@ class Snapshot:
             known=self.known.changed(dict.fromkeys(gone) | {row.id: Known(row.class_id, row.shown) for row in came}),
             members=self.members.changed({id: members or None for id, members in touched.items()}),
             names=self.names.changed({**named, **ended}),
+            told=self.told.renewed(reader, self.stamp.revision, came=[row.id for row in came], went=gone),
             moved=self.moved + len(came) + len(went) + len(touched),
         )
 

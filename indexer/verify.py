@@ -21,6 +21,7 @@ from indexer.names import check_name, fold
 from indexer.reader import CHUNK, Reader, Stamp, chunks, unpacked
 from indexer.schema import embedders, embeddings, images, references, tables
 from indexer.snapshot import GATHERED, Snapshot
+from indexer.told import Told
 from indexer.vectors import Vectors, prototype
 from indexer.view_file import NoView
 
@@ -95,6 +96,7 @@ def snapshot_problems(catalog: Catalog, snapshot: Snapshot) -> list[str]:
         rows = {row.id: (row.class_id, row.shown) for row in reader.references()}
         found = [] if rows == dict(snapshot.known) else ["in memory: the references are not the catalog's"]
         found += [] if reader.names() == dict(snapshot.names) else ["in memory: the names are not the catalog's"]
+        found += [] if Told.load(reader) == snapshot.told else ["in memory: the attributes are not the catalog's"]
         found += _differences("in memory, references", snapshot.references, _true_references(reader))
         found += _differences("in memory, prototypes", snapshot.prototypes, _true_prototypes(reader))
         return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import io
 import re
@@ -16,9 +17,11 @@ from engine import cli, demo, training
 from engine.cli import display
 from engine.recipes import RECIPES
 from engine.weights import BUNDLED, read_checkpoint
+from indexer.conditions import Conditions, typed
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+ATTRIBUTES = (ROOT / "docs" / "attributes.md").read_text(encoding="utf-8")
 WEIGHTS = (ROOT / "docs" / "weights.md").read_text(encoding="utf-8")
 
 needs_weights = pytest.mark.skipif(not BUNDLED.exists(), reason="the package was built without its weights")
@@ -68,6 +71,23 @@ def test_the_shell_session_of_the_readme_prints_what_it_says(after_the_demo, mon
 
     for command, output in re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", session, re.MULTILINE):
         assert told(shell(command, monkeypatch)) == told(output), command
+
+
+def test_the_python_of_the_page_on_attributes_prints_what_it_says(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    program, output = blocks(ATTRIBUTES, "python")[0], blocks(ATTRIBUTES, "text")[0]
+
+    exec(compile(program, "attributes.md", "exec"), {})
+
+    assert told(capsys.readouterr().out) == told(output)
+
+
+def test_what_the_page_on_attributes_says_may_be_typed_is_the_condition_beside_it():
+    rows = re.findall(r"^\| `(\{.*?\})` \| (`.*?`) \|", ATTRIBUTES, re.MULTILINE)
+
+    assert len(rows) == 6
+    for condition, written in rows:
+        assert Conditions(typed(re.findall("`(.*?)`", written))).key == Conditions(ast.literal_eval(condition)).key
 
 
 def test_every_command_has_help_and_is_in_the_readme():

@@ -25,7 +25,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from engine.answers import Answer, Hit
+from engine.answers import Answer, Hit, Match
 from indexer.build import Report, Status
 from indexer.history import Change
 from indexer.sources import Failure
@@ -133,13 +133,18 @@ def _first(lines: Sequence[str], more: str) -> list[str]:
 
 def answer_as_dict(image: str, answer: Answer) -> dict[str, Any]:
     """Return an answer as ``recognize --json`` prints it."""
-    matches = [asdict(match) for match in answer.matches]
+    matches = [hit_as_dict(match) for match in answer.matches]
     return {"image": image, "name": answer.name, "matches": matches, "metric": answer.metric}
+
+
+def hit_as_dict(hit: Match | Hit) -> dict[str, Any]:
+    """Return a match or a hit as ``--json`` prints it: with attributes only if there are some."""
+    return {key: value for key, value in asdict(hit).items() if key != "attributes" or value}
 
 
 def show_answer(image: str, answer: Answer) -> None:
     """Print the classes an image may show, best first."""
-    out.print(f"{image}: {answer.name or 'the gallery is empty'}")
+    out.print(f"{image}: {answer.name or 'no class to choose from'}")
     rows = [(m.name, m.score, m.distance, m.probability, m.reference) for m in answer.matches]
     print_table(("class", "score", "distance", "probability", "nearest reference"), rows)
 

@@ -12,6 +12,7 @@ import typer
 from engine.cli import display
 from engine.cli.options import (
     ClassDepth,
+    Conditions,
     Device,
     GalleryPath,
     Images,
@@ -20,6 +21,7 @@ from engine.cli.options import (
     Paranoid,
     Retry,
     Weights,
+    conditions,
     default,
 )
 from engine.recognizer import Recognizer, index_folder
@@ -71,13 +73,19 @@ def recognize(
     gallery: GalleryPath,
     k: Annotated[int, typer.Option("-k", help="classes to name at most")] = default(Recognizer.recognize_each, "k"),
     metric: Annotated[str, typer.Option(help="cosine or euclidean")] = default(Recognizer.recognize_each, "metric"),
+    where: Conditions = None,
     weights: Weights = None,
     device: Device = None,
     json: Json = False,
 ) -> None:
     """Name what images show."""
     with Recognizer.open(gallery, weights=weights, device=device) as recognizer:
-        answers = recognizer.recognize_each(images, k=k, metric=metric)  # type: ignore[arg-type]  # checked there
+        answers = recognizer.recognize_each(
+            images,
+            k=k,
+            metric=metric,  # type: ignore[arg-type]  # checked there
+            where=conditions(where),
+        )
     show = (lambda i, a: display.print_json(display.answer_as_dict(i, a))) if json else display.show_answer
     _show_each(images, answers, show, json=json)
 
@@ -87,17 +95,18 @@ def search(
     images: Images,
     gallery: GalleryPath,
     k: Annotated[int, typer.Option("-k", help="references to show at most")] = default(Recognizer.search_each, "k"),
+    where: Conditions = None,
     weights: Weights = None,
     device: Device = None,
     json: Json = False,
 ) -> None:
     """Find the reference images most like images."""
     with Recognizer.open(gallery, weights=weights, device=device) as recognizer:
-        found = recognizer.search_each(images, k=k)
+        found = recognizer.search_each(images, k=k, where=conditions(where))
 
     def show(image: str, hits: Any) -> None:
         if json:
-            display.print_json({"image": image, "hits": [asdict(hit) for hit in hits]})
+            display.print_json({"image": image, "hits": [display.hit_as_dict(hit) for hit in hits]})
         else:
             display.show_hits(image, hits)
 

@@ -9,6 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
+from indexer.conditions import typed
+
 GalleryPath = Annotated[Path, typer.Option("--gallery", "-g", help="folder of the gallery")]
 Json = Annotated[bool, typer.Option("--json", help="print one JSON object a line and nothing else")]
 Images = Annotated[list[str], typer.Argument(help="image files", show_default=False)]
@@ -16,11 +18,20 @@ Weights = Annotated[
     str | None, typer.Option(help="imagenet, bundled, or a file that `train` wrote", show_default=False)
 ]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda or mps; the best there is if left out", show_default=False)]
+Conditions = Annotated[
+    list[str] | None,
+    typer.Option("--where", help="only what has such attributes: 'site=paris', 'price<5', ...", show_default=False),
+]
 ClassDepth = Annotated[int, typer.Option(help="how many folder levels name a class")]
 
 KeepRemoved = Annotated[bool, typer.Option("--keep-removed", help="references stay whose files are gone")]
 Paranoid = Annotated[bool, typer.Option("--paranoid", help="read every file, also those that look unchanged")]
 Retry = Annotated[bool, typer.Option("--retry", help="try files again that could not be used before")]
+
+
+def conditions(where: list[str] | None) -> dict[str, Any] | None:
+    """Return the conditions of ``--where``; None if there are none."""
+    return typed(where) if where else None
 
 
 def default(function: Callable[..., Any], name: str) -> Any:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from engine import cli
+from engine.recognizer import Recognizer
 from indexer.gallery import Gallery
 
 
@@ -103,3 +104,55 @@ def test_attributes_do_not_wait_for_torch():
     program = "import sys, engine.cli; engine.cli.command('set'); sys.exit('torch' in sys.modules)"
 
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+@pytest.fixture
+def colours(run, photos, weights, tmp_path):
+    path = tmp_path / "colours.gallery"
+    assert run("index", photos, "--gallery", path, "--weights", weights)[0] == 0
+    assert run("set", "red", "price=3", "site=paris", "-g", path)[0] == 0
+    assert run("set", "green", "price=7", "site=paris", "-g", path)[0] == 0
+    assert run("set", "blue", "price=4", "--reference", photos / "blue" / "1.png", "-g", path)[0] == 0
+    return path
+
+
+@pytest.mark.parametrize(
+    ("typed", "where"),
+    [
+        (["site=paris"], {"site": "paris"}),
+        (["site=paris", "price<5"], {"site": "paris", "price": {"<": 5}}),
+        (["price=[4, 7]"], {"price": [4, 7]}),
+        (["price!=null"], {"price": {"!=": None}}),
+        (["site=nowhere"], {"site": "nowhere"}),
+        ([], None),
+    ],
+)
+def test_where_is_what_the_library_answers(run, colours, photos, typed, where):
+    query = str(photos / "grey" / "0.png")
+    options = [part for text in typed for part in ("--where", text)]
+
+    answer = json.loads(run("recognize", query, *options, "-g", colours, "--json")[1])
+    found = json.loads(run("search", query, *options, "-g", colours, "--json")[1])["hits"]
+
+    with Recognizer.open(colours) as recognizer:
+        expected = recognizer.recognize(query, where=where)
+        near = recognizer.search(query, where=where)
+    assert answer["name"] == expected.name
+    assert [(m["name"], m["reference"], m.get("attributes", {})) for m in answer["matches"]] == [
+        (m.name, m.reference, m.attributes) for m in expected.matches
+    ]
+    assert [(h["reference"], h.get("attributes", {})) for h in found] == [(h.reference, h.attributes) for h in near]
+    assert sum(m["probability"] for m in answer["matches"]) == pytest.approx(1.0 if answer["matches"] else 0.0)
+
+
+def test_what_people_read_tells_that_no_class_is_left(run, colours, photos):
+    code, out, _ = run("recognize", photos / "grey" / "0.png", "--where", "site=nowhere", "-g", colours)
+
+    assert code == 0
+    assert "no class to choose from" in out
+
+
+def test_a_condition_that_cannot_be_asked_is_wrong_usage(run, colours, photos):
+    for text in ("site", "price<true", "price<[1]", "=3"):
+        code, out, err = run("search", photos / "red" / "0.png", "--where", text, "-g", colours)
+        assert (code, out, err.count("\n")) == (2, "", 1)

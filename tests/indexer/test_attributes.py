@@ -274,3 +274,22 @@ def test_a_description_can_be_written_as_json(birds):
 
     assert [one.reference for one in found.references] == ["h0.jpg", "h1.jpg"]
     assert json.loads(json.dumps(found.attributes)) == {"list": ["a", 1]}
+
+
+def test_many_are_set_in_one_revision_and_a_wrong_one_among_them_changes_nothing(birds):
+    before = birds.revision
+
+    wrong = [("heron", None, {"a": 1}), ("egret", "h0", {"a": 1})]
+    with pytest.raises(ArgumentError, match="no reference sha256:h0"):
+        birds.set_all(wrong)
+    with pytest.raises(ClassMissing):
+        birds.set_all([("heron", None, {"a": 1}), ("stork", None, {"a": 1})])
+    assert (birds.revision, known(birds)) == (before, ({}, {}))
+
+    birds.set_all(
+        [("heron", None, {"a": 1}), ("heron", "h0", {"b": 2}), ("egret", None, {}), ("heron", None, {"c": 3})]
+    )
+
+    assert birds.revision == before + 1
+    assert known(birds) == ({"heron": {"a": 1, "c": 3}}, {("heron", "h0"): {"b": 2}})
+    assert birds.set_all([]).revision == before + 1
