@@ -48,6 +48,7 @@ class Views:
         self._lock = threading.RLock()  # of the thread that catches up
         self._shown: Shown | None = None
         self._promised = 0
+        self._counting = threading.Lock()
         self._saved = 0  # rows that had moved in the snapshot that is on disk
         self._aside: threading.Thread | None = None
         self._failed = False  # the thread of its own did: let a query try, and tell
@@ -79,7 +80,8 @@ class Views:
                     self.catch_up()  # now, while queries may still go on with the old one
         except FirstsightError as error:
             _log.info("%s: the next query catches up: %s", self._path, error)  # the change itself is made
-        self._promised += 1
+        with self._counting:
+            self._promised += 1
 
     def catch_up(self) -> None:
         """Bring the snapshot, if there is one, to the newest revision; queries go on with the old one meanwhile."""
