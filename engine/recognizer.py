@@ -138,14 +138,32 @@ class Recognizer:
 
     @overload
     def recognize(
-        self, images: list[Any], *, k: int = ..., metric: Metric = ..., where: Where | None = ...
+        self,
+        images: list[Any],
+        *,
+        k: int = ...,
+        metric: Metric = ...,
+        where: Where | None = ...,
+        as_of: int | None = ...,
     ) -> list[Answer]: ...
     @overload
     def recognize(
-        self, images: ImageLike, *, k: int = ..., metric: Metric = ..., where: Where | None = ...
+        self,
+        images: ImageLike,
+        *,
+        k: int = ...,
+        metric: Metric = ...,
+        where: Where | None = ...,
+        as_of: int | None = ...,
     ) -> Answer: ...
     def recognize(
-        self, images: ImageLike | list[Any], *, k: int = K_CLASSES, metric: Metric = METRIC, where: Where | None = None
+        self,
+        images: ImageLike | list[Any],
+        *,
+        k: int = K_CLASSES,
+        metric: Metric = METRIC,
+        where: Where | None = None,
+        as_of: int | None = None,
     ) -> Answer | list[Answer]:
         """Return what an image shows, or a list of answers for a list of images.
 
@@ -156,18 +174,27 @@ class Recognizer:
                 learned score order by that.
             where: conditions on attributes, as in ``{"site": "paris", "price": {"<": 5}}``: the answer is that of a
                 gallery without the classes of which no reference is like that (``indexer.conditions``).
+            as_of: a revision, to be answered as the gallery was then; the newest one if None.
 
         Raises:
             ImageError: one of them cannot be used (``recognize_each`` goes on instead).
+            RevisionMissing: there is no such revision, or no longer.
             ArgumentError: k below 1, an unknown metric, conditions that cannot be asked.
         """
-        return _as_asked(images, self.recognize_each(_listed(images), k=k, metric=metric, where=where))
+        answers = self.recognize_each(_listed(images), k=k, metric=metric, where=where, as_of=as_of)
+        return _as_asked(images, answers)
 
     def recognize_each(
-        self, images: Sequence[ImageLike], *, k: int = K_CLASSES, metric: Metric = METRIC, where: Where | None = None
+        self,
+        images: Sequence[ImageLike],
+        *,
+        k: int = K_CLASSES,
+        metric: Metric = METRIC,
+        where: Where | None = None,
+        as_of: int | None = None,
     ) -> list[Answer | ImageError]:
         """Return for each image its answer, or the error that says why there is none."""
-        how: dict[str, Any] = {"k": k, "metric": metric, "where": where}
+        how: dict[str, Any] = {"k": k, "metric": metric, "where": where, "as_of": as_of}
         return self._each(
             images,
             lambda vectors: self.gallery.search_classes(vectors, score=self.score, **how),
@@ -175,25 +202,39 @@ class Recognizer:
         )
 
     @overload
-    def search(self, images: list[Any], *, k: int = ..., where: Where | None = ...) -> list[list[Hit]]: ...
-    @overload
-    def search(self, images: ImageLike, *, k: int = ..., where: Where | None = ...) -> list[Hit]: ...
     def search(
-        self, images: ImageLike | list[Any], *, k: int = K_REFERENCES, where: Where | None = None
+        self, images: list[Any], *, k: int = ..., where: Where | None = ..., as_of: int | None = ...
+    ) -> list[list[Hit]]: ...
+    @overload
+    def search(
+        self, images: ImageLike, *, k: int = ..., where: Where | None = ..., as_of: int | None = ...
+    ) -> list[Hit]: ...
+    def search(
+        self,
+        images: ImageLike | list[Any],
+        *,
+        k: int = K_REFERENCES,
+        where: Where | None = None,
+        as_of: int | None = None,
     ) -> list[Hit] | list[list[Hit]]:
         """Return the ``k`` reference images most like an image, best first, or a list of such lists.
 
         With conditions, as for ``recognize``, of those only whose attributes, or their class's, are like that.
         """
-        return _as_asked(images, self.search_each(_listed(images), k=k, where=where))
+        return _as_asked(images, self.search_each(_listed(images), k=k, where=where, as_of=as_of))
 
     def search_each(
-        self, images: Sequence[ImageLike], *, k: int = K_REFERENCES, where: Where | None = None
+        self,
+        images: Sequence[ImageLike],
+        *,
+        k: int = K_REFERENCES,
+        where: Where | None = None,
+        as_of: int | None = None,
     ) -> list[list[Hit] | ImageError]:
         """Return for each image its nearest references, or the error that says why there are none."""
         return self._each(
             images,
-            lambda vectors: self.gallery.search_references(vectors, k=k, where=where),
+            lambda vectors: self.gallery.search_references(vectors, k=k, where=where, as_of=as_of),
             lambda path, hits: [Hit(hit.name, hit.reference, hit.score, hit.distance, hit.attributes) for hit in hits],
         )
 

@@ -4,6 +4,7 @@ from indexer.build import Plan, Report, Status, index, plan, status
 from indexer.changes import Changes, File, Renamed
 from indexer.conditions import Where
 from indexer.description import Described, Description
+from indexer.differences import ClassDiff, Diff
 from indexer.errors import (
     ArgumentError,
     ClassExists,
@@ -18,6 +19,7 @@ from indexer.errors import (
     GalleryNewer,
     GalleryOlder,
     ImageError,
+    RevisionMissing,
     SourceError,
     WeightsError,
 )
@@ -38,6 +40,7 @@ __all__ = [
     "ArgumentError",
     "Change",
     "Changes",
+    "ClassDiff",
     "ClassExists",
     "ClassHit",
     "ClassHits",
@@ -45,6 +48,7 @@ __all__ = [
     "Coming",
     "Described",
     "Description",
+    "Diff",
     "EmbedderMismatch",
     "Failure",
     "File",
@@ -73,6 +77,7 @@ __all__ = [
     "Renamed",
     "Report",
     "Revision",
+    "RevisionMissing",
     "Score",
     "Seen",
     "Source",

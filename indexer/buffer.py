@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,7 +15,7 @@ Ids = NDArray[np.int64]
 class Buffer:
     """Memory for vectors ``(room, dim)`` and their ids ``(room,)``, of which the first ``used`` rows are written.
 
-    A version of an index looks at the first so many rows. It may be read while another thread appends, for that writes
+    A version of an index looks at some of the first rows. It may be read while another thread appends, for that writes
     behind what any version looks at.
     """
 
@@ -21,18 +23,22 @@ class Buffer:
         self.vectors: Vectors = np.empty((room, dim), np.float32)  # room costs no memory before it is written
         self.ids: Ids = np.empty(room, np.int64)
         self.used = 0
+        self._appending = threading.Lock()
 
-    def extended(self, count: int, ids: Ids, vectors: Vectors) -> Buffer:
-        """Return a buffer with the first ``count`` rows of this one and these after them; one thread at a time.
+    def extended(self, count: int, ids: Ids, vectors: Vectors) -> tuple[Buffer, int]:
+        """Return a buffer with the first ``count`` rows of this one and somewhere behind these; and the first of these.
 
-        It is this one, unless that is full or another version has appended to it; then it is a copy with some room.
+        It is this one unless that is full, even if another version has appended to it; else a copy with some room.
         """
-        end = count + len(ids)
-        target = self if self.used == count and end <= len(self.ids) else self._copied(count, end)
-        target.vectors[count:end] = vectors
-        target.ids[count:end] = ids
-        target.used = end
-        return target
+        with self._appending:
+            target, start = self, self.used
+            if start + len(ids) > len(self.ids):
+                target, start = self._copied(count, count + len(ids)), count
+            end = start + len(ids)
+            target.vectors[start:end] = vectors
+            target.ids[start:end] = ids
+            target.used = end
+            return target, start
 
     def only(self, rows: Ids) -> Buffer:
         """Return a copy of these rows, with some room."""

@@ -9,7 +9,7 @@ import sqlite3
 import threading
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from sqlalchemy import Engine, insert, select
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import OperationalError
 
+from indexer import past
 from indexer.errors import EmbedderMismatch, GalleryDamaged, GalleryError, GalleryNewer, GalleryOlder
 from indexer.migrations import migrate
 from indexer.reader import Reader, Stamp, current_embedder
@@ -82,11 +83,20 @@ class Catalog:
             return self._watch.execute("PRAGMA data_version").fetchone()[0]
 
     @contextmanager
-    def reading(self) -> Iterator[Reader]:
-        """A transaction that sees one revision."""
+    def reading(self, as_of: int | None = None) -> Iterator[Reader]:
+        """A transaction that sees one revision: the newest, or that one; RevisionMissing if it is not there."""
         self._check_open()
-        with plain_errors(self.path), self._engine.connect() as connection, connection.begin():
-            yield self._reader(connection)
+        with (
+            plain_errors(self.path),
+            self._engine.connect() as connection,
+            connection.begin(),
+            nullcontext() if as_of is None else past.seen(connection, as_of),
+        ):
+            if as_of is None:
+                yield self._reader(connection)
+            else:
+                then = current_embedder(connection)
+                yield Reader(connection, int(then.dim), Stamp(0, self.id), then.id)
 
     @contextmanager
     def writing(self) -> Iterator[Reader]:

@@ -14,7 +14,8 @@ FirstsightError
     ├── GalleryDamaged         its catalog cannot be read
     ├── EmbedderMismatch       made with another embedder
     ├── ClassMissing           no class of that name
-    └── ClassExists            a class of that name, or one that differs only by case
+    ├── ClassExists            a class of that name, or one that differs only by case
+    └── RevisionMissing        no revision of that number, or no longer
 """
 
 from __future__ import annotations
@@ -84,3 +85,7 @@ class ClassMissing(GalleryError):
 
 class ClassExists(GalleryError):
     """The gallery has a class of that name, or one that differs from it only by case."""
+
+
+class RevisionMissing(GalleryError):
+    """The gallery has no revision of that number, or has forgotten it."""

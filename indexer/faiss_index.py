@@ -23,7 +23,7 @@ class FaissIndex:
     """Unit vectors by id. Exact: the scores are the cosines with every vector in it.
 
     An index never changes: ``adding`` and ``without`` return another version, which shares the memory of this one and
-    masks what it lacks. Any number of threads may search while one makes the next version.
+    masks what it lacks. Any number of threads may use it.
     """
 
     def __init__(
@@ -55,13 +55,17 @@ class FaissIndex:
         return self._gone > WASTE_ROWS and self._gone > WASTE_SHARE * self._count
 
     def adding(self, ids: Iterable[int], vectors: Vectors) -> Self:
-        """Return this index with vectors ``(n, dim)`` under new ids. One thread at a time."""
+        """Return this index with vectors ``(n, dim)`` under new ids."""
         fresh = _as_ids(ids)
         if not len(fresh):
             return self
-        buffer = self._buffer.extended(self._count, fresh, vectors)
-        dead = np.concatenate([self._mask, np.zeros(len(fresh), bool)]) if self._gone else None
-        return type(self)(self.dim, buffer, count=self._count + len(fresh), dead=dead)
+        buffer, start = self._buffer.extended(self._count, fresh, vectors)
+        count, dead = start + len(fresh), None
+        if self._gone or start > self._count:  # rows in between are another version's
+            dead = np.zeros(count, bool)
+            dead[: self._count] = self._mask
+            dead[self._count : start] = True
+        return type(self)(self.dim, buffer, count=count, dead=dead)
 
     def without(self, ids: Iterable[int]) -> Self:
         """Return this index without the vectors of these ids; ids that are not here are passed over."""

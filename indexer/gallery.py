@@ -13,11 +13,12 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from indexer import attributes, description, folder, history, search, serving, verify
+from indexer import attributes, description, differences, folder, history, search, serving, verify
 from indexer.attributes import Attributes
 from indexer.catalog import Catalog
 from indexer.conditions import Conditions, Where
 from indexer.description import Description, Setting
+from indexer.differences import Diff
 from indexer.errors import ArgumentError, ClassMissing, EmbedderMismatch
 from indexer.history import Change, Coming
 from indexer.images import printable
@@ -138,14 +139,14 @@ class Gallery:
                 " use the weights it was made with, or index into a new gallery"
             )
 
-    def classes(self) -> dict[str, int]:
-        """Return the number of references of each class, sorted by name."""
-        with self._catalog.reading() as reader:
+    def classes(self, *, as_of: int | None = None) -> dict[str, int]:
+        """Return the number of references of each class, sorted by name, now or at a revision."""
+        with self._catalog.reading(as_of) as reader:
             return reader.classes()
 
-    def describe(self, name: str) -> Description:
+    def describe(self, name: str, *, as_of: int | None = None) -> Description:
         """Return the class with its attributes and its references with theirs; ClassMissing if there is none."""
-        with self._catalog.reading() as reader:
+        with self._catalog.reading(as_of) as reader:
             return description.describe(reader, _class_id(reader, name), check_name(name))
 
     def attributes(self, name: str) -> Attributes:
@@ -157,6 +158,11 @@ class Gallery:
         """Return what changed when, newest first."""
         with self._catalog.reading() as reader:
             return reader.log()
+
+    def diff(self, before: int, after: int | None = None) -> Diff:
+        """Return what differs between two revisions, or between one and now; RevisionMissing if one is not there."""
+        with self._catalog.reading() as reader:
+            return differences.diff(reader, before, after)
 
     # -- changes -----------------------------------------------------------------------------------------------
 
@@ -252,9 +258,9 @@ class Gallery:
 
     # -- for bulk indexing -------------------------------------------------------------------------------------
 
-    def references(self) -> list[Reference]:
-        """Return all references by the order in which they came, about 0.5 kB each."""
-        with self._catalog.reading() as reader:
+    def references(self, *, as_of: int | None = None) -> list[Reference]:
+        """Return all references, now or at a revision, by the order in which they came, about 0.5 kB each."""
+        with self._catalog.reading(as_of) as reader:
             names = reader.names()
             return [Reference(row.id, names[row.class_id], *row[2:]) for row in reader.references()]
 
@@ -306,6 +312,7 @@ class Gallery:
         shortlist: int = SHORTLIST,
         score: Score | None = None,
         where: Where | None = None,
+        as_of: int | None = None,
     ) -> list[ClassHits]:
         """Return the nearest classes, by their prototypes, of each query: ``(dim,)`` or ``(n, dim)``, of any length.
 
@@ -317,30 +324,39 @@ class Gallery:
             score: a learned one, by which to order those prototypes anew; the distances stay the metric's.
             where: conditions on attributes (``indexer.conditions``): only classes with a reference like that are
                 found, and only such a one decides. A prototype is the mean of all references all the same.
+            as_of: a revision, to be answered as the gallery was then; the newest one if None.
 
         Raises:
             ArgumentError: a query of another dim, an unknown metric, k below 1, a score that gives no finite numbers,
                 conditions that cannot be asked.
+            RevisionMissing: there is no such revision, or no longer.
         """
         points, chosen = as_queries(queries, self.dim), metric_named(metric)
         k, shortlist = check_count("k", k), check_count("shortlist", shortlist, least=0)
         asked = None if where is None else Conditions(where)
-        with self._views.fresh() as snapshot:
+        with self._views.fresh(as_of) as snapshot:
             return search.classes(snapshot, points, k=k, metric=chosen, shortlist=shortlist, score=score, where=asked)
 
     def search_references(
-        self, queries: ArrayLike, *, k: int = K_REFERENCES, metric: str = METRIC, where: Where | None = None
+        self,
+        queries: ArrayLike,
+        *,
+        k: int = K_REFERENCES,
+        metric: str = METRIC,
+        where: Where | None = None,
+        as_of: int | None = None,
     ) -> list[list[ReferenceHit]]:
-        """Return the nearest references of each query: ``(dim,)`` or ``(n, dim)``, of any length.
+        """Return the nearest references of each query: ``(dim,)`` or ``(n, dim)``, of any length; as of a revision.
 
         With conditions (``indexer.conditions``), only of those whose attributes, or their class's, are like that.
 
         Raises:
             ArgumentError: a query of another dim, an unknown metric, k below 1, conditions that cannot be asked.
+            RevisionMissing: there is no such revision, or no longer.
         """
         points, chosen, k = as_queries(queries, self.dim), metric_named(metric), check_count("k", k)
         asked = None if where is None else Conditions(where)
-        with self._views.fresh() as snapshot:
+        with self._views.fresh(as_of) as snapshot:
             return search.references(snapshot, points, k=k, metric=chosen, where=asked)
 
     def tune(self, promise: Promise | None = None, *, progress: Progress | None = None) -> Tuning:

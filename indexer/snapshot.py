@@ -69,15 +69,32 @@ class Snapshot:
     @classmethod
     def load(cls, catalog: Catalog, reader: Reader, folder: Path) -> Snapshot:
         """Return the newest revision: the files in ``folder`` where they can be believed, the catalog for the rest."""
+        references, _ = _believed(catalog, reader, folder, REFERENCES)
+        prototypes, shown = _believed(catalog, reader, folder, PROTOTYPES)
+        return cls._made(reader, references, prototypes, reader.touched_since(shown))
+
+    def at(self, reader: Reader, touched: Collection[int]) -> Snapshot:
+        """Return the revision that the reader sees, with the vectors of this one where they are the same.
+
+        Args:
+            reader: of the past.
+            touched: the classes with a reference that came or went between the two.
+        """
+        return self._made(reader, self.references, self.prototypes, touched)
+
+    @classmethod
+    def _made(
+        cls, reader: Reader, references: FaissIndex, prototypes: FaissIndex, touched: Collection[int]
+    ) -> Snapshot:
+        """Return what the reader sees, with what the indexes hold; ``touched`` classes may have other prototypes."""
         known: dict[int, Known] = {}
         members: dict[int, list[int]] = {}
         for row in reader.references():
             known[row.id] = Known(row.class_id, row.shown)
             members.setdefault(row.class_id, []).append(row.id)
-        held, _ = _believed(catalog, reader, folder, REFERENCES)
-        references = _filled(held, reader, known)
-        prototypes, shown = _believed(catalog, reader, folder, PROTOTYPES)
-        touched = reader.touched_since(shown) | (members.keys() ^ set(prototypes.ids.tolist()))
+        held = references.ids.tolist()
+        references = _filled(references, reader, known)
+        touched = {*touched, *(members.keys() ^ set(prototypes.ids.tolist()))}
         return cls(
             stamp=reader.newest(),
             references=references,
@@ -86,7 +103,7 @@ class Snapshot:
             members=Pages(members.items()),
             names=Pages(reader.names().items()),
             told=Told.load(reader),
-            moved=len(known.keys() ^ set(held.ids.tolist())) + len(touched),
+            moved=len(known.keys() ^ set(held)) + len(touched),
         )
 
     def renewed(self, reader: Reader) -> Snapshot | None:

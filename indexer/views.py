@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,15 +12,16 @@ from typing import NamedTuple
 
 from indexer import folder
 from indexer.catalog import Catalog
-from indexer.errors import FirstsightError, GalleryError
+from indexer.errors import EmbedderMismatch, FirstsightError, GalleryError
 from indexer.lock import WriterLock
-from indexer.reader import Reader
+from indexer.reader import Reader, Stamp
 from indexer.snapshot import Snapshot
 
 # A view on disk that is behind is caught up from the catalog when it is loaded. Writing it anew costs as much as
 # copying it, so it is left behind until that has become the smaller cost.
 SAVE_ROWS, SAVE_SHARE = 1000, 0.05  # both exceeded: saved at once
 CLOSE_SHARE = 0.01  # exceeded: saved at close
+PAST = 2  # snapshots of old revisions kept in memory; they share with the newest what is the same
 SMALL = 200  # references that came or went: caught up by the query that notices, in some milliseconds
 
 _log = logging.getLogger(__name__)
@@ -51,15 +53,48 @@ class Views:
         self._counting = threading.Lock()
         self._saved = 0  # rows that had moved in the snapshot that is on disk
         self._aside: threading.Thread | None = None
+        self._remembered: OrderedDict[Stamp, Snapshot] = OrderedDict()  # of the past; the one asked for last at the end
+        self._remembering = threading.Lock()
         self._failed = False  # the thread of its own did: let a query try, and tell
 
     @contextmanager
-    def fresh(self) -> Iterator[Snapshot]:
-        """Hold the snapshot of the newest revision that is ready; it does not change meanwhile."""
+    def fresh(self, as_of: int | None = None) -> Iterator[Snapshot]:
+        """Hold the snapshot of the newest revision that is ready, or of that one; it does not change meanwhile."""
+        yield self._newest() if as_of is None else self._past(as_of)
+
+    def _newest(self) -> Snapshot:
         promised, shown, version = self._promised, self._shown, self._catalog.version()
         if shown is None or shown.version != version:
             shown = self._caught_up(shown, wait=shown is None or shown.promised < promised)
-        yield shown.snapshot
+        return shown.snapshot
+
+    def _past(self, revision: int) -> Snapshot:
+        """Return that revision; RevisionMissing if it is not there. Those asked for last are kept."""
+        with self._catalog.reading(revision) as past:
+            stamp = past.newest()
+            if past.embedder_id != self._catalog.embedder_id:
+                raise EmbedderMismatch(
+                    f"{self._path}: revision {revision} has the vectors of another embedder, which a query by this one"
+                    " cannot be compared with; ask as of one since the upgrade"
+                )
+        near = self._newest()
+        if stamp == near.stamp:
+            return near
+        with self._remembering:
+            if stamp not in self._remembered:
+                self._remembered[stamp] = self._recalled(near, stamp)
+            self._remembered.move_to_end(stamp)
+            while len(self._remembered) > PAST:
+                self._remembered.popitem(last=False)
+            return self._remembered[stamp]
+
+    def _recalled(self, near: Snapshot, stamp: Stamp) -> Snapshot:
+        with self._catalog.reading() as reader:
+            if not reader.knows(near.stamp):  # the catalog was restored from a copy just now
+                near = Snapshot.load(self._catalog, reader, self._path)
+            touched = reader.touched_since(stamp.revision)
+        with self._catalog.reading(stamp.revision) as past:
+            return near.at(past, touched)
 
     @contextmanager
     def as_they_are(self) -> Iterator[Snapshot | None]:
@@ -102,6 +137,8 @@ class Views:
             if shown is not None and self._catalog.version() == shown.version:  # else newer ones may be there
                 self._save(rows=0, share=CLOSE_SHARE)
             self._shown = None
+        with self._remembering:
+            self._remembered.clear()
         if self._aside is not None:
             self._aside.join()
 

@@ -27,6 +27,7 @@ COMMANDS: Final = {
     "show": "attributes",
     "undo": "upkeep",
     "log": "upkeep",
+    "diff": "revisions",
     "status": "upkeep",
     "failures": "upkeep",
     "verify": "upkeep",

@@ -11,6 +11,7 @@ import typer
 
 from engine.cli import display
 from engine.cli.options import (
+    AsOf,
     ClassDepth,
     Conditions,
     Device,
@@ -74,6 +75,7 @@ def recognize(
     k: Annotated[int, typer.Option("-k", help="classes to name at most")] = default(Recognizer.recognize_each, "k"),
     metric: Annotated[str, typer.Option(help="cosine or euclidean")] = default(Recognizer.recognize_each, "metric"),
     where: Conditions = None,
+    as_of: AsOf = None,
     weights: Weights = None,
     device: Device = None,
     json: Json = False,
@@ -85,6 +87,7 @@ def recognize(
             k=k,
             metric=metric,  # type: ignore[arg-type]  # checked there
             where=conditions(where),
+            as_of=as_of,
         )
     show = (lambda i, a: display.print_json(display.answer_as_dict(i, a))) if json else display.show_answer
     _show_each(images, answers, show, json=json)
@@ -96,13 +99,14 @@ def search(
     gallery: GalleryPath,
     k: Annotated[int, typer.Option("-k", help="references to show at most")] = default(Recognizer.search_each, "k"),
     where: Conditions = None,
+    as_of: AsOf = None,
     weights: Weights = None,
     device: Device = None,
     json: Json = False,
 ) -> None:
     """Find the reference images most like images."""
     with Recognizer.open(gallery, weights=weights, device=device) as recognizer:
-        found = recognizer.search_each(images, k=k, where=conditions(where))
+        found = recognizer.search_each(images, k=k, where=conditions(where), as_of=as_of)
 
     def show(image: str, hits: Any) -> None:
         if json:

@@ -18,6 +18,9 @@ Weights = Annotated[
     str | None, typer.Option(help="imagenet, bundled, or a file that `train` wrote", show_default=False)
 ]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda or mps; the best there is if left out", show_default=False)]
+AsOf = Annotated[
+    int | None, typer.Option(help="a revision: answer as the gallery was then", metavar="REVISION", show_default=False)
+]
 Conditions = Annotated[
     list[str] | None,
     typer.Option("--where", help="only what has such attributes: 'site=paris', 'price<5', ...", show_default=False),
