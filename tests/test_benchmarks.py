@@ -22,7 +22,7 @@ from engine.preprocessing import Preprocessing
 from engine.weights import BUNDLED, load_embedder
 from indexer.sources import find
 
-NAMES = ("data", "grocery", "heldout", "omniglot", "protocols", "readers", "rows", "scale", "sync")
+NAMES = ("data", "filters", "grocery", "heldout", "omniglot", "protocols", "readers", "rows", "scale", "sync")
 
 
 @pytest.fixture
@@ -316,3 +316,15 @@ def test_the_cost_of_a_status_is_told_beside_that_of_a_bare_walk(program, monkey
     assert ratio == pytest.approx(status / walk, rel=0.05)
     assert rows[0]["holds"] is True
     assert [one["unit"] for one in rows] == ["s", "s", "times", "s", "s"]
+
+
+def test_an_answer_under_conditions_is_wrong_if_a_score_a_place_or_a_hit_is(program):
+    filters = program("filters")
+    vectors = np.eye(4)
+    query = np.array([[0.8, 0.6, 0.0, 0.0]], np.float32)
+    right = [(0, 0.8), (1, 0.6)]
+
+    assert filters.wrong([right], vectors, query, 2) == 0
+    for answer in ([(0, 0.8)], [(1, 0.8), (0, 0.6)], [(0, 0.8), (1, 0.7)], [(0, 0.8), (2, 0.6)], right[::-1]):
+        assert filters.wrong([answer], vectors, query, 2) == 1
+    assert filters.place_of("3/4") == 34
