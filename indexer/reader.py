@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
-from sqlalchemy import Column, and_, func, or_, select
+from sqlalchemy import Column, and_, case, func, or_, select
 from sqlalchemy.engine import Connection
 
 from indexer.errors import GalleryDamaged
@@ -17,6 +17,7 @@ from indexer.names import fold
 from indexer.schema import embedders, embeddings, images, names, references, revisions, upgrades
 from indexer.vectors import Vectors
 
+BULK = 10_000  # small rows fetched together
 CHUNK = 500  # values in one IN (...), vectors in one array: bounds memory, keeps clear of SQLite's limits
 
 Item = TypeVar("Item")
@@ -140,6 +141,20 @@ class Reader:
             live = live.where(references.c.class_id == of_class)
         for rows in self.connection.execute(live.execution_options(yield_per=CHUNK)).partitions():
             yield from map(Row._make, rows)
+
+    def shown(self) -> Iterator[tuple[int, int, str]]:
+        """Yield (id, class id, ``Row.shown``) of the live references by ascending id; rows cost more."""
+        unnamed = select("sha256:" + func.substr(images.c.hash, 1, 12)).where(images.c.id == references.c.image_id)
+        root, path = references.c.root, references.c.path
+        shown = case(
+            (path.is_(None), unnamed.scalar_subquery()),  # here alone: an image's page is read for no other
+            (root.is_(None), path),
+            (or_(func.substr(root, -1) == "/", root == ""), root + path),
+            else_=root + "/" + path,
+        )
+        live = select(references.c.id, references.c.class_id, shown).where(references.c.went.is_(None))
+        for rows in self.connection.execute(live.order_by(references.c.id)).partitions(BULK):
+            yield from map(tuple, rows)
 
     def references_since(self, revision: int) -> tuple[list[Row], list[tuple[int, int]]]:
         """Return the live references that came after ``revision``, and (id, class id) of those that went since."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
 
 import numpy as np
@@ -370,3 +371,27 @@ def test_an_interrupted_renewal_is_made_good_by_the_next_query(birds, monkeypatc
 
         with Gallery.open(without_views(birds)) as fresh:
             assert answers(gallery) == answers(fresh)
+
+
+@pytest.mark.parametrize("root", [None, "/", "/photos", "/photos/", "", "no/slash", "/Große Möwe"])
+@pytest.mark.parametrize("path", [None, "heron/1.jpg", "with%percent_.jpg", ""])
+def test_what_the_catalog_says_to_show_is_what_a_row_shows(gallery, root, path):
+    gallery.stage(["0123456789abcdef"], POOL[:1])
+    gallery.revise("index", "index", leave=[], come=[Coming("heron", "0123456789abcdef", root, path)])
+
+    with gallery._catalog.reading() as reader:
+        rows = [(row.id, row.class_id, row.shown) for row in reader.references()]
+        assert list(reader.shown()) == rows
+    assert gallery.search_references(POOL[0])[0][0].reference == rows[0][2]
+
+
+@pytest.mark.parametrize("collecting", [True, False])
+def test_loading_leaves_the_collector_as_it_was(birds, collecting):
+    try:
+        if not collecting:
+            gc.disable()
+        with Gallery.open(birds) as gallery:
+            gallery.search_references(POOL[0])
+        assert gc.isenabled() == collecting
+    finally:
+        gc.enable()
