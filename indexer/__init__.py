@@ -26,8 +26,10 @@ from indexer.errors import (
 from indexer.gallery import Gallery, Reference
 from indexer.history import Change, Coming
 from indexer.images import MAX_PIXELS, ImageLike, Loaded, load
+from indexer.merging import merge
 from indexer.pipeline import Job, Model, Progress, Unusable
 from indexer.places import Folder, Source, Stat
+from indexer.portable import Portable, export_gallery, import_gallery
 from indexer.reader import Revision
 from indexer.search import ClassHit, ClassHits, ReferenceHit, Score
 from indexer.seen import KnownFailure, Seen
@@ -71,6 +73,7 @@ __all__ = [
     "Loaded",
     "Model",
     "Plan",
+    "Portable",
     "Progress",
     "Reference",
     "ReferenceHit",
@@ -87,9 +90,12 @@ __all__ = [
     "Unusable",
     "WeightsError",
     "Where",
+    "export_gallery",
     "find",
+    "import_gallery",
     "index",
     "load",
+    "merge",
     "plan",
     "prototype",
     "status",

@@ -8,7 +8,7 @@ import os
 import sqlite3
 import threading
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
@@ -57,11 +57,15 @@ class Catalog:
     @staticmethod
     def create(path: Path, *, dim: int, fingerprint: str, embedder: Mapping[str, Any]) -> None:
         """Make an empty catalog at ``path``."""
-        facts = {
-            "schema_version": str(SCHEMA_VERSION),
-            "gallery": uuid.uuid4().hex,
-        }
         first = {"fingerprint": fingerprint, "dim": dim, "description": json.dumps(dict(embedder))}
+        Catalog.make(
+            path, gallery=uuid.uuid4().hex, fill=lambda connection: connection.execute(insert(embedders), first)
+        )
+
+    @staticmethod
+    def make(path: Path, *, gallery: str, fill: Callable[[Connection], Any]) -> None:
+        """Make a catalog at ``path`` for the gallery with that id, and let ``fill`` write its rows, all at once."""
+        facts = {"schema_version": str(SCHEMA_VERSION), "gallery": gallery}
         engine = engine_for(path, options="mode=rwc")
         with plain_errors(path):
             try:
@@ -72,7 +76,7 @@ class Catalog:
                 with engine.begin() as connection:
                     tables.create_all(connection)
                     connection.execute(insert(meta), [{"key": key, "value": value} for key, value in facts.items()])
-                    connection.execute(insert(embedders), first)
+                    fill(connection)
             finally:
                 engine.dispose()
 

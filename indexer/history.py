@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from sqlalchemy import Table, bindparam, exists, func, insert, literal, select, update
+from sqlalchemy import Boolean, Table, bindparam, exists, func, insert, literal, select, update
 from sqlalchemy.engine import Connection
 
 from indexer import attributes
@@ -50,17 +50,20 @@ class Coming(NamedTuple):
 
 _EMBEDDED = insert(embeddings).from_select(
     ["image_id", "embedder_id", "vector", "mapped"],
-    select(images.c.id, bindparam("embedder_id"), bindparam("vector"), literal(False)).where(
+    select(images.c.id, bindparam("embedder_id"), bindparam("vector"), bindparam("mapped", type_=Boolean)).where(
         images.c.hash == bindparam("of")
     ),
 )
 
 
-def stage(reader: Reader, hashes: Sequence[str], vectors: Vectors) -> None:
-    """Write down embeddings ``(n, dim)`` by content; what is known already stays as it is."""
+def stage(reader: Reader, hashes: Sequence[str], vectors: Vectors, *, mapped: Collection[str] = ()) -> None:
+    """Write down embeddings ``(n, dim)`` by content; what is known already stays as it is.
+
+    Those of the contents in ``mapped`` are marked: no image was embedded, a vector by an older embedder was mapped.
+    """
     images_known = reader.images_of(hashes)
     fresh = {
-        hash: {"of": hash, "vector": packed(vector), "embedder_id": reader.embedder_id}
+        hash: {"of": hash, "vector": packed(vector), "embedder_id": reader.embedder_id, "mapped": hash in mapped}
         for hash, vector in zip(hashes, vectors, strict=True)
         if not images_known.get(hash)
     }
@@ -79,16 +82,18 @@ def revise(
     leave: Collection[int] = (),
     come: Sequence[Coming] = (),
     renamed: Mapping[str, str] | None = None,
+    more: Callable[[int], None] | None = None,
 ) -> Change:
     """Let references go (by id) and come, in one revision; in none if there is nothing to do.
 
     Classes begin with their first reference and end with their last. Those that are ``renamed``, from old to new, stay
-    themselves; the new names are those of no class, and references come to them.
+    themselves; the new names are those of no class, and references come to them. ``more`` is given the revision, and
+    writes what else belongs to it.
 
     Raises:
         ClassExists: a new class's name differs from another one's only by case.
     """
-    if not leave and not come:
+    if not leave and not come and more is None:
         return nothing(reader, action, summary)
     connection = reader.connection
     revision = _new_revision(reader, action, summary)
@@ -104,6 +109,8 @@ def revise(
         _insert_references(reader, revision, coming, owners)
     if leave:
         attributes.follow_references(connection, revision)
+    if more is not None:
+        more(revision)
     return Change(action, summary, revision, added=len(come), removed=len(leave))
 
 

@@ -6,6 +6,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterable
 from importlib import import_module
+from keyword import iskeyword
 from typing import Final, NoReturn
 
 import typer
@@ -31,6 +32,9 @@ COMMANDS: Final = {
     "status": "upkeep",
     "failures": "upkeep",
     "verify": "upkeep",
+    "export": "exchange",
+    "import": "exchange",
+    "merge": "exchange",
     "tune": "tuning",
     "train": "learning",
     "evaluate": "evaluation",
@@ -41,8 +45,8 @@ INTERRUPTED: Final = 130  # what typer makes of Ctrl-C, as shells do
 
 
 def command(name: str) -> Callable[..., None]:
-    """Return the function of a command."""
-    return getattr(import_module(f"engine.cli.{COMMANDS[name]}"), name)
+    """Return the function of a command; after a word that Python keeps for itself stands an underscore."""
+    return getattr(import_module(f"engine.cli.{COMMANDS[name]}"), f"{name}_" if iskeyword(name) else name)
 
 
 def _app(names: Iterable[str]) -> typer.Typer:
