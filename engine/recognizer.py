@@ -25,6 +25,7 @@ from indexer.gallery import Change, Gallery
 from indexer.images import ImageLike, Loaded, load
 from indexer.search import K_CLASSES, K_REFERENCES, METRIC, Score
 from indexer.sources import find
+from indexer.thumbnails import thumbnail
 
 Metric = Literal["cosine", "euclidean"]
 
@@ -113,8 +114,10 @@ class Recognizer:
         """
         return build.index(self.gallery, folder, _BulkModel(self.embedder), **how)
 
-    def learn(self, name: str, images: ImageLike | Sequence[ImageLike]) -> Change:
+    def learn(self, name: str, images: ImageLike | Sequence[ImageLike], *, thumbnails: bool = False) -> Change:
         """Add one image, or a list of them, to the references of class ``name``; the class need not exist.
+
+        With ``thumbnails`` a small JPEG of each is kept, as by ``index``.
 
         Raises:
             ImageError: one of them cannot be used; then none is added.
@@ -122,9 +125,12 @@ class Recognizer:
         """
         loaded = [load(image) for image in _listed(images)]
         vectors = self.embedder.embed([one.image for one in loaded])
-        return self.gallery.add(
+        change = self.gallery.add(
             name, [(one.hash, _absolute(one), vector) for one, vector in zip(loaded, vectors, strict=True)]
         )
+        if thumbnails:
+            self.gallery.thumbnails.keep({one.hash: thumbnail(one.image) for one in loaded})
+        return change
 
     def forget(self, name: str) -> Change:
         """Remove the class ``name`` and all its references."""

@@ -13,6 +13,7 @@ from indexer.errors import ArgumentError
 from indexer.gallery import Gallery
 from indexer.history import Coming
 from indexer.images import MAX_PIXELS
+from indexer.pictures import Pictures
 from indexer.pipeline import Model, Progress, Unusable
 from indexer.planning import Plan, plan, silent, threads, without
 from indexer.reports import Report, Status, preview, report, summary
@@ -31,6 +32,7 @@ class Options(TypedDict, total=False):
     retry: bool
     batch_size: int
     max_pixels: int
+    thumbnails: bool
     workers: int | None
     dry_run: bool
     progress: Progress | None
@@ -76,6 +78,7 @@ def index(
     retry: bool = False,
     batch_size: int = 32,
     max_pixels: int = MAX_PIXELS,
+    thumbnails: bool = False,
     workers: int | None = None,
     dry_run: bool = False,
     progress: Progress | None = None,
@@ -95,6 +98,7 @@ def index(
         retry: try files again that could not be used before, and have not changed since.
         batch_size: images embedded at once.
         max_pixels: larger images are refused.
+        thumbnails: keep a small JPEG of each image, some 3 kB, also of those that are known already.
         workers: threads that read and decode; one a processor if None.
         dry_run: only report what would be done: a Status. Files that do not decode are found out only by embedding
             them.
@@ -126,10 +130,12 @@ def index(
         if dry_run:
             return preview(gallery, planned, time.perf_counter() - started)
         gallery.files.remember(planned.root, planned.news, forget=planned.gone)
+        pictures = Pictures(gallery) if thumbnails else None
         unusable = pipeline.run(
             planned.embed,
             model,
-            gallery.stage,
+            pictures.stage if pictures else gallery.stage,
+            look=pictures.look if pictures else None,
             source=planned.source,
             batch_size=batch_size,
             max_pixels=max_pixels,
@@ -138,6 +144,8 @@ def index(
         )
         gallery.files.remember(planned.root, _quarantined(planned, unusable))
         planned = without(gallery, planned, unusable)
+        if pictures:
+            pictures.fill(planned.files, planned.source, max_pixels=max_pixels, workers=threads(workers))
         _settle(gallery, planned)
         return report(gallery, planned, time.perf_counter() - started)
 

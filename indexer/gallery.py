@@ -27,6 +27,7 @@ from indexer.names import check_name, suggestion
 from indexer.reader import Reader, Revision
 from indexer.search import K_CLASSES, K_REFERENCES, METRIC, SHORTLIST, ClassHits, ReferenceHit, Score
 from indexer.seen import SeenFiles
+from indexer.thumbnails import Thumbnails
 from indexer.trials import Promise
 from indexer.tuning import Progress, Tuning
 from indexer.vectors import as_queries, check_count, metric_named
@@ -274,6 +275,15 @@ class Gallery:
         embeddings = as_queries(vectors, self.dim)
         with self._changing() as reader:
             history.stage(reader, hashes, embeddings)
+
+    @property
+    def thumbnails(self) -> Thumbnails:
+        """The small pictures that are kept of contents."""
+        return Thumbnails(self._catalog, self._writer)
+
+    def thumbnail(self, hash: str) -> bytes | None:
+        """Return the small JPEG that is kept of a content, None if there is none."""
+        return self.thumbnails.get(hash)
 
     @property
     def files(self) -> SeenFiles:

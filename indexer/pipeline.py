@@ -28,6 +28,9 @@ COMMIT_SECONDS = 2.0  # what a kill costs at most
 COMMIT_ROWS = 4096
 
 Progress = Callable[[str, int, int], None]
+Look = Callable[[str, Image.Image], None]
+"""What else is done with an image: given the hash of its content and itself, in several threads."""
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -87,12 +90,13 @@ def run(
     max_pixels: int,
     workers: int,
     progress: Progress,
+    look: Look | None = None,
 ) -> list[Unusable]:
     """Embed the jobs; return the files that could not be used. Interrupted, it keeps what is embedded already."""
     failed: list[Unusable] = []
 
     def prepare(job: Job) -> tuple[NDArray[Any] | None, list[Unusable]]:
-        return _prepared(job, model, source, max_pixels)
+        return _prepared(job, model, source, max_pixels, look)
 
     progress("embedding", 0, len(jobs))
     outcomes = in_order(prepare, jobs, workers=workers, ahead=workers + batch_size)
@@ -129,7 +133,9 @@ def identified(path: str, source: Source) -> str | Failure:
         return Failure(images.printable(path), error.reason)
 
 
-def _prepared(job: Job, model: Model, source: Source, max_pixels: int) -> tuple[NDArray[Any] | None, list[Unusable]]:
+def _prepared(
+    job: Job, model: Model, source: Source, max_pixels: int, look: Look | None
+) -> tuple[NDArray[Any] | None, list[Unusable]]:
     """Return the prepared image of the first file that still has the content, and the failures before it."""
     failures: list[Unusable] = []
     for path in job.paths:
@@ -137,7 +143,10 @@ def _prepared(job: Job, model: Model, source: Source, max_pixels: int) -> tuple[
             data = source.read(path)
             if images.identify(data) != job.hash:
                 raise ImageError(path, "changed while the folder was being indexed; index it again")
-            return model.prepare(images.decode(data, path=path, max_pixels=max_pixels)), failures
+            image = images.decode(data, path=path, max_pixels=max_pixels)
+            if look is not None:
+                look(job.hash, image)
+            return model.prepare(image), failures
         except ImageError as error:
             failures.append(Unusable(path, error.reason, job.hash if error.lasting else None))
     return None, failures

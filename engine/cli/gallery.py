@@ -21,6 +21,7 @@ from engine.cli.options import (
     KeepRemoved,
     Paranoid,
     Retry,
+    Thumbnails,
     Weights,
     conditions,
     default,
@@ -43,6 +44,7 @@ def index(
     retry: Retry = default(build.index, "retry"),
     batch_size: Annotated[int, typer.Option(help="images embedded at once")] = default(build.index, "batch_size"),
     max_pixels: Annotated[int, typer.Option(help="larger images are left out")] = default(build.index, "max_pixels"),
+    thumbnails: Thumbnails = default(build.index, "thumbnails"),
     json: Json = False,
 ) -> None:
     """Make a gallery hold what a folder holds; run again, it embeds only what is new."""
@@ -59,6 +61,7 @@ def index(
             retry=retry,
             batch_size=batch_size,
             max_pixels=max_pixels,
+            thumbnails=thumbnails,
             progress=progress,
         )
     if json:
@@ -140,8 +143,9 @@ def learn(
     gallery: GalleryPath,
     weights: Weights = None,
     device: Device = None,
+    thumbnails: Thumbnails = default(Recognizer.learn, "thumbnails"),
     json: Json = False,
 ) -> None:
     """Add images to the references of a class; one image makes a class."""
     with Recognizer.open(gallery, weights=weights, device=device) as recognizer:
-        display.show_change(recognizer.learn(name, list(images)), json=json)
+        display.show_change(recognizer.learn(name, list(images), thumbnails=thumbnails), json=json)

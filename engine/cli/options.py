@@ -25,6 +25,7 @@ Conditions = Annotated[
     list[str] | None,
     typer.Option("--where", help="only what has such attributes: 'site=paris', 'price<5', ...", show_default=False),
 ]
+Thumbnails = Annotated[bool, typer.Option("--thumbnails", help="keep a small JPEG of each image")]
 ClassDepth = Annotated[int, typer.Option(help="how many folder levels name a class")]
 
 KeepRemoved = Annotated[bool, typer.Option("--keep-removed", help="references stay whose files are gone")]

@@ -273,3 +273,12 @@ def test_a_dry_run_makes_no_gallery(photos, weights, tmp_path):
 def test_the_errors_are_one_tree():
     assert issubclass(ImageError, FirstsightError)
     assert issubclass(ArgumentError, ValueError)
+
+
+def test_learning_keeps_a_thumbnail_when_asked(recognizer, photos):
+    for number, thumbnails in enumerate((False, True)):
+        recognizer.learn("new", str(photos / "red" / f"{number}.png"), thumbnails=thumbnails)
+
+    kept = [recognizer.gallery.thumbnail(one.hash) for one in recognizer.gallery.describe("new").references]
+    assert kept[0] is None
+    assert kept[1].startswith(b"\xff\xd8")

@@ -248,3 +248,15 @@ def test_what_cannot_be_asked_is_refused_before_anything_is_searched(birds):
     for search in (birds.search_classes, birds.search_references):
         with pytest.raises(ArgumentError, match="compares nothing"):
             search(np.ones(16), where={"price": {"~": 3}})
+
+
+def test_conditions_are_asked_of_the_attributes_as_they_were(birds):
+    then = birds.revision
+    birds.set("egret", {"site": "oslo"})
+    birds.set("stork", {"site": "paris"}, hash="h4")
+
+    (answer,) = birds.search_classes(np.ones(16), where={"site": "paris"}, as_of=then)
+    assert [(hit.name, hit.attributes) for hit in answer.hits] == [("egret", {"site": "paris"})]
+    found = birds.search_references(np.ones(16), where={"site": "paris"}, as_of=then)[0]
+    assert sorted(hit.reference for hit in found) == ["0.jpg", "1.jpg"]
+    assert shown(birds, {"site": "paris"}) == ["4.jpg"]
