@@ -17,10 +17,11 @@ import numpy as np
 from indexer.faiss_index import Ids
 from indexer.vectors import Vectors
 
-CHUNK = 1 << 16  # vectors copied at once while an index is filled
+CHUNK = 1 << 14  # vectors copied at once
 # k-means on a sample: the centroids of fifty vectors each, moved ten times, divide a gallery as well as those of all
 # its vectors do, and training would else cost more than all the rest of a build.
 POINTS, ROUNDS = 50, 10
+TRAINED = 1 << 16  # vectors that codes are fitted to
 # The breadth of the search for neighbours while a graph is built. FAISS's 40 builds twice as fast; a graph built with
 # 100 needs half the time a query for the same ann_recall, and half the links.
 BUILD_BREADTH = 100
@@ -28,6 +29,8 @@ GRAPH_LISTS = 8192  # with more lists, a graph finds the nearest centroids faste
 GATHERED = 4096  # vectors scored at once
 EFFORTS: Final = tuple(sorted({step << shift for shift in range(12) for step in (2, 3)} | {1}))
 
+Tell = Callable[[int, int], None]
+"""(vectors that are in an index, vectors in all); what it raises ends the building."""
 Exact = Callable[[Ids], Vectors]
 """Numbers of rows ``(n,)`` -> their vectors ``(n, dim)``."""
 
@@ -75,7 +78,7 @@ def ladder(factory: str, count: int) -> list[Choice]:
     return [Choice(factory, effort, depth) for effort in efforts for depth in depths]
 
 
-def built(factory: str, vectors: Vectors, rows: Ids, *, seed: int = 0) -> Any:
+def built(factory: str, vectors: Vectors, rows: Ids, *, seed: int = 0, tell: Tell | None = None) -> Any:
     """Return a FAISS index of that kind over some rows of ``vectors``; its own rows follow the order of ``rows``.
 
     Raises:
@@ -87,15 +90,17 @@ def built(factory: str, vectors: Vectors, rows: Ids, *, seed: int = 0) -> Any:
         index.hnsw.efConstruction = BUILD_BREADTH
     else:
         _hasten(index, seed)
-    some = np.random.default_rng(seed).permutation(rows)[: max(POINTS * (lists or 0), CHUNK)]
+    some = np.random.default_rng(seed).permutation(rows)[: max(POINTS * (lists or 0), TRAINED)]
     index.train(np.ascontiguousarray(vectors[some]))
-    extend(index, vectors, rows)
+    extend(index, vectors, rows, tell=tell)
     return index
 
 
-def extend(index: Any, vectors: Vectors, rows: Ids) -> None:
-    """Add rows of ``vectors`` to a FAISS index, some ten thousand in memory at a time."""
+def extend(index: Any, vectors: Vectors, rows: Ids, *, tell: Tell | None = None) -> None:
+    """Add rows of ``vectors`` to a FAISS index, some thousand in memory at a time."""
     for start in range(0, len(rows), CHUNK):
+        if tell is not None:
+            tell(start, len(rows))
         index.add(np.ascontiguousarray(vectors[rows[start : start + CHUNK]]))
 
 

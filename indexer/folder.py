@@ -15,6 +15,7 @@ from indexer.errors import GalleryError, GalleryExists, GalleryMissing
 CATALOG = "catalog.sqlite"
 REFERENCES = "references.faiss"
 PROTOTYPES = "prototypes.faiss"
+NEARBY = "nearby.faiss"
 LOCK = "writer.lock"
 VIEWS_LOCK = "views.lock"
 

@@ -13,7 +13,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from indexer import attributes, description, differences, folder, history, search, serving, verify
+from indexer import attributes, description, differences, folder, history, search, verify
 from indexer.attributes import Attributes
 from indexer.catalog import Catalog
 from indexer.conditions import Conditions, Where
@@ -27,6 +27,7 @@ from indexer.names import check_name, suggestion
 from indexer.reader import Reader, Revision
 from indexer.search import K_CLASSES, K_REFERENCES, METRIC, SHORTLIST, ClassHits, ReferenceHit, Score
 from indexer.seen import SeenFiles
+from indexer.serving import ReferenceSearch, Serving, tune_references
 from indexer.thumbnails import Thumbnails
 from indexer.trials import Promise
 from indexer.tuning import Progress, Tuning
@@ -61,6 +62,7 @@ class Gallery:
         self._catalog = catalog
         self._writer = WriterLock(path / folder.LOCK)
         self._views = Views(catalog, path)
+        self._nearest = ReferenceSearch(path, catalog.id, catalog.dim)
 
     @classmethod
     def create(
@@ -94,6 +96,7 @@ class Gallery:
     def close(self) -> None:
         """Close the gallery, and save its views if they have changed enough to be worth it."""
         try:
+            self._nearest.close()
             self._views.close()
         finally:
             self._catalog.close()
@@ -366,13 +369,27 @@ class Gallery:
         """
         points, chosen, k = as_queries(queries, self.dim), metric_named(metric), check_count("k", k)
         asked = None if where is None else Conditions(where)
+        nearest = self._nearest.search_rows if as_of is None else search.exactly
         with self._views.fresh(as_of) as snapshot:
-            return search.references(snapshot, points, k=k, metric=chosen, where=asked)
+            return search.references(snapshot, points, k=k, metric=chosen, where=asked, nearest=nearest)
 
-    def tune(self, promise: Promise | None = None, *, progress: Progress | None = None) -> Tuning:
-        """Find the index of the references that keeps a promise of ``ann_recall`` at least cost. Takes minutes."""
+    def tune(self, promise: Promise | None = None, *, apply: bool = False, progress: Progress | None = None) -> Tuning:
+        """Find the index of the references that keeps a promise of ``ann_recall`` at least cost. Takes minutes.
+
+        Args:
+            promise: what to keep; by default what ``Promise()`` says.
+            apply: search the references by it from now on.
+            progress: told of each step.
+        """
         with self._views.fresh() as snapshot:
-            return serving.tune_references(snapshot, promise, progress=progress)
+            tuning = tune_references(snapshot, promise, progress=progress)
+        if apply:
+            self._nearest.apply(tuning, snapshot.references.ids)
+        return tuning
+
+    def serving(self) -> Serving:
+        """Return how the references are searched, and what checks of live queries have found."""
+        return self._nearest.facts()
 
     def verify(self) -> list[str]:
         """Return what is wrong with the gallery, a sentence each; nothing if it is sound. Changes nothing."""

@@ -31,6 +31,8 @@ SHORTLIST: Final = 100
 TIE = 1e-6  # float32 scores closer than this may stand in the wrong order
 MORE = 1000  # candidates fetched when there is a tie at the border
 
+Nearest = Callable[[Snapshot, Vectors, int], tuple[Vectors, Ids]]
+"""A snapshot, queries ``(n, dim)``, k -> scores and rows, ``(n, min(k, len))``, of references, best first."""
 Score = Callable[[Vectors, Vectors], NDArray[np.floating[Any]]]
 """A learned score: a query ``(dim,)`` and prototypes ``(n, dim)``, all of length 1 -> ``(n,)``, higher is better."""
 
@@ -123,13 +125,27 @@ def _scored(score: Score, query: Vectors, prototypes: Vectors) -> NDArray[np.flo
     return learned
 
 
+def exactly(snapshot: Snapshot, queries: Vectors, k: int) -> tuple[Vectors, Ids]:
+    """Return the scores and rows of the nearest references: all of them are looked at."""
+    return snapshot.references.search_rows(queries, k)
+
+
 def references(
-    snapshot: Snapshot, queries: Vectors, *, k: int, metric: Metric, where: Conditions | None = None
+    snapshot: Snapshot,
+    queries: Vectors,
+    *,
+    k: int,
+    metric: Metric,
+    where: Conditions | None = None,
+    nearest: Nearest = exactly,
 ) -> list[list[ReferenceHit]]:
-    """Return the nearest references of each query ``(n, dim)``; with conditions, of those that are like that."""
+    """Return the nearest references of each query ``(n, dim)``, as ``nearest`` finds them.
+
+    With conditions, of those that are like that: all of them are looked at.
+    """
     found = []
     index = snapshot.references if where is None else matching(snapshot, where).references
-    scores, rows = index.search_rows(queries, k + 1)
+    scores, rows = nearest(snapshot, queries, k + 1) if where is None else index.search_rows(queries, k + 1)
     for query, found_scores, found_rows in zip(queries, scores, rows, strict=True):
         best, exact = _best(index, query, found_scores, found_rows, k)
         numbers = zip(best.tolist(), *(part.tolist() for part in metric(exact)), strict=True)

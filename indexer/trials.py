@@ -11,7 +11,7 @@ from typing import Any, Final
 import faiss
 import numpy as np
 
-from indexer.approximate import CHUNK, Choice, built, candidates, ladder, rescored, size
+from indexer.approximate import CHUNK, Choice, Tell, built, candidates, ladder, rescored, size
 from indexer.errors import ArgumentError
 from indexer.faiss_index import Ids
 from indexer.promise import lower_bound, shares_found
@@ -90,14 +90,14 @@ class Course:
         """The lowest score that the nearest neighbour of a query has."""
         return float(min(scores[:, 0].min() for scores in self._exact))
 
-    def climb(self, factory: str, limit: float, *, seed: int) -> tuple[Any, list[Trial]]:
+    def climb(self, factory: str, limit: float, *, seed: int, tell: Tell | None = None) -> tuple[Any, list[Trial]]:
         """Build a kind and raise its effort until it keeps the promise, or costs more than ``limit`` microseconds.
 
         Return the index and the trials. Either the last one keeps the promise, and is measured by queries that had no
         part in choosing its setting, or none does.
         """
         started = time.perf_counter()
-        index = built(factory, self._vectors, self._rows, seed=seed)
+        index = built(factory, self._vectors, self._rows, seed=seed, tell=tell)
         seconds, bytes_a_vector = time.perf_counter() - started, size(index) / len(self._rows)
         budget = self._promise.bytes_a_vector
         fits = budget is None or bytes_a_vector <= budget

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import faiss
@@ -76,6 +77,7 @@ def tune(
     labels: NDArray[np.int64],
     promise: Promise | None = None,
     *,
+    kinds: Sequence[str] | None = None,
     sample: int = SAMPLE,
     seed: int = 0,
     progress: Progress | None = None,
@@ -88,6 +90,7 @@ def tune(
         vectors: the references; C-contiguous, may be mapped from a file.
         labels: the class of each, ``(n,)``.
         promise: what must be kept; by default what ``Promise()`` says.
+        kinds: to choose from; by default those of ``factories``.
         sample: vectors on which all kinds are built, if there are more than twice as many.
         seed: of all that is drawn at random.
         progress: told of each step.
@@ -103,15 +106,15 @@ def tune(
     if milliseconds <= promise.latency_ms or len(vectors) < 2:
         return Tuning(promise, exact, [], None, f"exact search takes {milliseconds:.2f} ms a query: fast enough")
     trials: list[Trial] = []
-    kinds = factories(len(vectors), vectors.shape[1])
-    if len(vectors) > 2 * sample:
+    tried = kinds or factories(len(vectors), vectors.shape[1])
+    if kinds is None and len(vectors) > 2 * sample:
         rows = np.sort(np.random.default_rng(seed).choice(len(vectors), sample, replace=False))
         small = _Race(vectors[rows], labels[rows], promise, seed, progress)
-        names = dict(zip(factories(sample, vectors.shape[1]), kinds, strict=True))
-        kinds = [names[factory] for factory in small.finalists(names)]
+        names = dict(zip(factories(sample, vectors.shape[1]), tried, strict=True))
+        tried = [names[factory] for factory in small.finalists(names)]
         trials += small.trials
     race = _Race(vectors, labels, promise, seed, progress, cost=exact.microseconds)
-    winner = race.winner(kinds)
+    winner = race.winner(tried)
     why = "nothing that is faster than exact search keeps the promise"
     if winner is not None:
         why = f"{winner.choice.factory} is the fastest that keeps the promise"
@@ -170,12 +173,15 @@ class _Race:
         rows = np.concatenate([self._split.kept, self._split.held])
         return Winner(last.choice, index, rows, self._course.floor)
 
+    def _tell(self, factory: str, step: int, steps: int, done: int, total: int) -> None:
+        self._progress(f"{factory}: {done:,} of {total:,}", step, steps)
+
     def _runs(self, kinds: Sequence[str]) -> Iterator[tuple[Any, Trial]]:
         """Yield the index and the last trial of each kind that keeps the promise faster than exact search."""
         for step, factory in enumerate(kinds):
-            self._progress(f"{factory} of {len(self._split.kept):,}", step, len(kinds))
+            tell = partial(self._tell, factory, step, len(kinds))
             try:
-                index, trials = self._course.climb(factory, self._cost, seed=self._seed)
+                index, trials = self._course.climb(factory, self._cost, seed=self._seed, tell=tell)
             except RuntimeError as error:  # FAISS refuses: too few vectors for its codes, or too little memory
                 _log.info("%s was left out: %s", factory, error)
                 continue

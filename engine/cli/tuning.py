@@ -30,6 +30,7 @@ def tune(
     bytes_a_vector: Annotated[
         float | None, typer.Option(help="what an index may take beside the exact vectors", show_default=False)
     ] = default(Promise, "bytes_a_vector"),
+    apply: Annotated[bool, typer.Option("--apply", help="search the references by it from now on")] = False,
     plot: Annotated[
         Path | None, typer.Option(help="file for a drawing (SVG) of what was tried", show_default=False)
     ] = None,
@@ -38,7 +39,9 @@ def tune(
     """Try kinds of index on a gallery's own references, and say which one finds enough at least cost."""
     promise = Promise(ann_recall, k, latency_ms, bytes_a_vector)
     with Gallery.open(gallery) as opened, display.progress_bars(show=not json) as progress:
-        tuning = opened.tune(promise, progress=lambda what, done, total: progress("tuning", done, total, f"{what:<60}"))
+        tuning = opened.tune(
+            promise, apply=apply, progress=lambda what, done, total: progress("tuning", done, total, f"{what:<60}")
+        )
     if plot is not None:
         plot.write_text(drawing(tuning), encoding="utf-8")
     if json:

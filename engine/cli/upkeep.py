@@ -91,6 +91,7 @@ def _show_facts(opened: Gallery, *, json: bool) -> None:
         "revision": opened.revision,
         "weights": opened.embedder.get("weights"),
         "dim": opened.dim,
+        "index": opened.serving().kind,
         "fingerprint": opened.fingerprint,
     }
     if json:

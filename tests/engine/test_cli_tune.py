@@ -53,17 +53,17 @@ def test_a_small_gallery_is_searched_exactly(run, birds):
 def test_json_is_what_the_library_found(run, birds, monkeypatch):
     asked = []
 
-    def remember(gallery, promise, **_):
-        asked.append(promise)
+    def remember(gallery, promise, *, apply, progress):
+        asked.append((promise, apply))
         return made()
 
     monkeypatch.setattr(Gallery, "tune", remember)
-    options = ["--ann-recall", 0.9, "-k", 5, "--latency-ms", 2, "--bytes-a-vector", 400]
+    options = ["--ann-recall", 0.9, "-k", 5, "--latency-ms", 2, "--bytes-a-vector", 400, "--apply"]
 
     code, out, _ = run("--gallery", birds, *options, "--json")
 
     assert code == 0
-    assert asked == [Promise(0.9, 5, 2.0, 400.0)]
+    assert asked == [(Promise(0.9, 5, 2.0, 400.0), True)]
     answer = json.loads(out)
     assert answer["trials"] == [asdict(trial) for trial in made().trials]
     assert (answer["choice"], answer["why"]) == (None, "none does")
