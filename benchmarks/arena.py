@@ -10,7 +10,7 @@ characters of all alphabets), *background* (28 px, 30 alphabets; asked under the
 
 trains what is not yet in the cache, for hours (interrupted, it goes on), and measures. --share takes a smaller or
 larger share of the steps, for instance 4 where there is a GPU. Rows in benchmarks/results/arena.json, the picture in
-benchmarks/results/arena.svg.
+benchmarks/results/arena.svg; of some of the worlds alone in arena_WORLD.json and .svg.
 """
 
 from __future__ import annotations
@@ -248,10 +248,13 @@ def main() -> None:
             panels[task] = {
                 recipe: tuple(100 * figure for figure in mean_interval(tasks[task])) for recipe, tasks in found.items()
             }
-    whole = set(chosen.train) == set(WORLDS) and set(chosen.recipes) == set(RECIPES)
-    report("arena", rows, keep=whole)
-    if whole:
-        dot_chart(RESULTS / "arena.svg", "The arena: every recipe on equal terms, conv4, 95 % intervals", panels)
+    # A world alone is a result of its own, a recipe alone is not: nothing stands beside it.
+    name = "arena" if set(chosen.train) == set(WORLDS) else "_".join(("arena", *chosen.train))
+    every = set(chosen.recipes) == set(RECIPES)
+    report(name, rows, keep=every)
+    if every:
+        title = "The arena: every recipe on equal terms, conv4, 95 % intervals"
+        dot_chart(RESULTS / f"{name}.svg", title, panels)
 
 
 if __name__ == "__main__":
