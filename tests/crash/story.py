@@ -61,13 +61,36 @@ def on_disk(path: Path) -> tuple[int, State]:
 
 def check_answers(gallery, story: Story) -> None:
     """What the gallery says is what the dictionary says: counts, log, nearest references, nearest classes."""
-    state, query = story.state, pictures.vector(pictures.COUNT + story.revision)
     assert gallery.revision == story.revision
-    assert gallery.classes() == {name: len(story.of_class(name)) for name in story.classes()}
     assert [line.id for line in gallery.log()] == list(range(story.revision, 0, -1))
-    (hits,) = gallery.search_references(query, k=len(state) + 1)
+    _check_state(gallery, story, {})
+
+
+def check_past(gallery, story: Story, revision: int) -> None:
+    """What the gallery says of a revision is what the dictionary held then; with what differs, it is what it is now."""
+    then = story._replace(states=story.states[: revision + 1])
+    _check_state(gallery, then, {"as_of": revision})
+    changed = gallery.diff(revision).classes
+    listed = {one.before for one in changed}
+    now = {key for key in then.state if key[0] not in listed}
+    for one in changed:
+        held, went, came = set(then.of_class(one.before)), _numbers(one.went), _numbers(one.came)
+        assert went <= held
+        assert came.isdisjoint(held)
+        now |= {(one.after, number) for number in held - went | came}
+    assert now == story.state.keys()
+
+
+def _numbers(shown: list[str]) -> set[int]:
+    return {int(Path(one).stem) for one in shown}
+
+
+def _check_state(gallery, story: Story, when: dict) -> None:
+    state, query = story.state, pictures.vector(pictures.COUNT + story.revision)
+    assert gallery.classes(**when) == {name: len(story.of_class(name)) for name in story.classes()}
+    (hits,) = gallery.search_references(query, k=len(state) + 1, **when)
     _same({(hit.name, int(Path(hit.reference).stem)): hit.score for hit in hits}, nearest(state, query), hits)
-    (found,) = gallery.search_classes(query, k=len(state) + 1)
+    (found,) = gallery.search_classes(query, k=len(state) + 1, **when)
     _same({hit.name: hit.score for hit in found.hits}, nearest_classes(state, query), found.hits)
 
 
