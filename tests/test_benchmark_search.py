@@ -11,6 +11,9 @@ import faiss
 import numpy as np
 import pytest
 
+from indexer.gallery import Gallery
+from indexer.history import Coming
+
 NAMES = ("growth", "made", "peers", "rows", "search")
 
 
@@ -127,3 +130,20 @@ def test_growth_finds_the_power_by_which_the_rows_grow(program):
     assert value[f"{name}: a query among a billion, a guess"] == pytest.approx(1e9**0.5 / 1e3)
     assert value["HNSW32, 64 floats: a billion vectors, a guess"] == pytest.approx(300)
     assert len(value) == 3
+
+
+def test_of_a_gallery_what_is_asked_about_is_left_out(program, tmp_path):
+    search, vectors = program("search"), np.random.default_rng(0).normal(size=(200, 8))
+    come = [Coming(f"class {row // 4}", f"{row:064x}", None, f"{row}.jpg") for row in range(200)]
+    with Gallery.create(tmp_path / "made.gallery", dim=8, fingerprint="made") as gallery:
+        gallery.stage([one.hash for one in come], vectors)
+        gallery.revise("index", "", leave=[], come=come)
+
+    data = search.gallery_set(str(tmp_path / "made.gallery"), 20, seed=0)
+
+    assert (len(data.vectors), len(data.labels), len(data.queries), len(data.asked)) == (180, 180, 40, 40)
+    assert (data.queries[:20] @ data.vectors.T).max() < 1 - 1e-6
+    units = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    classes = (units @ data.queries[:20].T).argmax(axis=0) // 4
+    # Classes are numbered as they came, from 1.
+    assert classes.tolist() == (data.asked[:20] - 1).tolist()
