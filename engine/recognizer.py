@@ -23,8 +23,9 @@ from indexer.conditions import Where
 from indexer.errors import GalleryMissing, ImageError, SourceError
 from indexer.gallery import Change, Gallery
 from indexer.images import ImageLike, Loaded, load
+from indexer.places import Source
 from indexer.search import K_CLASSES, K_REFERENCES, METRIC, Score
-from indexer.sources import find
+from indexer.sources_opened import opened
 from indexer.thumbnails import thumbnail
 
 Metric = Literal["cosine", "euclidean"]
@@ -106,9 +107,10 @@ class Recognizer:
 
     # -- images in ---------------------------------------------------------------------------------------------
 
-    def index(self, folder: str | os.PathLike[str], **how: Unpack[build.Options]) -> build.Report:
+    def index(self, folder: build.Images, **how: Unpack[build.Options]) -> build.Report:
         """Make the gallery hold what ``folder`` holds, a class per sub-folder; return what changed.
 
+        Images may also come from a zip or tar file, a list (CSV, Parquet), a URL, or any (class name, image) pairs.
         Takes the arguments of ``indexer.build.index``. Interrupted or killed, it goes on where it was when called
         again. Nothing that is known already is embedded again.
         """
@@ -329,22 +331,24 @@ def index_folder(
 ) -> build.Report:
     """Index ``folder`` into the gallery at ``gallery``, which is made if there is none; return what changed.
 
+    The folder may also be a zip or tar file, a list or a URL, as for ``indexer.build.index``.
     A gallery is made with ``weights``, or those that ``Recognizer.create`` takes; an existing one keeps its own.
     A folder that cannot be indexed leaves no gallery behind, nor does a dry run. Other arguments are those of
     ``indexer.build.index``.
     """
     # A wrong folder is told before weights are fetched and a gallery is made.
-    find(folder, **({"class_depth": how["class_depth"]} if "class_depth" in how else {}))
+    source = opened(folder, **({"class_depth": how["class_depth"]} if "class_depth" in how else {}))
+    source.listing()
     try:
-        opened = Recognizer.open(gallery, weights=weights, device=device)
+        recognizer = Recognizer.open(gallery, weights=weights, device=device)
     except GalleryMissing:
-        return _index_into_new(folder, Path(gallery), weights, device, how)
-    with opened:
-        return opened.index(folder, **how)
+        return _index_into_new(source, Path(gallery), weights, device, how)
+    with recognizer:
+        return recognizer.index(source, **how)
 
 
 def _index_into_new(
-    folder: str | os.PathLike[str],
+    source: Source,
     gallery: Path,
     weights: str | os.PathLike[str] | None,
     device: str | None,
@@ -356,7 +360,7 @@ def _index_into_new(
         made = Recognizer.create(path, device=device, **chosen)  # refuses what is there already: it is not ours
         try:
             with made:
-                return made.index(folder, **how)
+                return made.index(source, **how)
         except SourceError:
             shutil.rmtree(path, ignore_errors=True)
             raise

@@ -9,7 +9,7 @@ import json
 import math
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from sqlalchemy import ColumnElement, exists, func, insert, or_, select, update
@@ -17,7 +17,7 @@ from sqlalchemy.engine import Connection
 
 from indexer.errors import ArgumentError
 from indexer.reader import Reader, chunks
-from indexer.schema import attributes, references
+from indexer.schema import attributes, images, references
 
 Attributes = dict[str, Any]
 """By key: text, a finite number, true or false, or a list of these."""
@@ -147,6 +147,38 @@ def write(connection: Connection, revision: int, ended: Iterable[int], values: M
             for class_id, image_id in places
         ]
         connection.execute(insert(attributes).values(came=revision), rows)
+
+
+class Rewritten(NamedTuple):
+    """Rows to end, by id, and what is to be in their place; empty if there is nothing to do."""
+
+    ended: list[int]
+    values: dict[Place, Attributes]
+
+
+def rewritten(reader: Reader, changes: Mapping[Place, Mapping[str, Any]]) -> Rewritten:
+    """Return what these changes change; None removes an attribute."""
+    rows = stored(reader, {class_id for class_id, _ in changes})
+    values = {}
+    for place, more in changes.items():
+        _, old = rows.get(place, (0, {}))
+        new = changed(old, more)
+        if repr(new) != repr(old):  # == would not tell true from 1
+            values[place] = new
+    return Rewritten([rows[place][0] for place in values if place in rows], values)
+
+
+def places(reader: Reader, described: Mapping[tuple[str, str], Mapping[str, Any]]) -> dict[Place, Mapping[str, Any]]:
+    """Return changes that come by class name and content by class and image id; what is not there is passed over."""
+    class_ids, image_ids = reader.class_ids({name for name, _ in described}), dict[str, int]()
+    for chunk in chunks({hash for _, hash in described}):
+        found = select(images.c.hash, images.c.id).where(images.c.hash.in_(chunk))
+        image_ids.update((hash, id) for hash, id in reader.connection.execute(found))
+    return {
+        (class_ids[name], image_ids[hash]): changes
+        for (name, hash), changes in described.items()
+        if name in class_ids and hash in image_ids
+    }
 
 
 def end_of_classes(connection: Connection, revision: int, class_ids: Iterable[int]) -> None:

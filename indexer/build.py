@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from contextlib import nullcontext
 from typing import TypedDict
 
-from indexer import pipeline
+from indexer import pipeline, stream
 from indexer.errors import ArgumentError
 from indexer.gallery import Gallery
 from indexer.history import Coming
-from indexer.images import MAX_PIXELS
+from indexer.images import MAX_PIXELS, ImageLike
 from indexer.pictures import Pictures
 from indexer.pipeline import Model, Progress, Unusable
+from indexer.places import Source
 from indexer.planning import Plan, plan, silent, threads, without
 from indexer.reports import Report, Status, preview, report, summary
 from indexer.seen import Seen, unsure
 from indexer.vectors import check_count
 
 __all__ = ["Options", "Plan", "Report", "Status", "index", "plan", "status"]
+
+
+Images = str | os.PathLike[str] | Source | Iterable[tuple[str, ImageLike]]
+"""Where images of known class come from."""
 
 
 class Options(TypedDict, total=False):
@@ -40,7 +45,7 @@ class Options(TypedDict, total=False):
 
 def status(
     gallery: Gallery,
-    root: str | os.PathLike[str],
+    root: str | os.PathLike[str] | Source,
     *,
     class_depth: int = 1,
     keep_removed: bool = False,
@@ -69,7 +74,7 @@ def status(
 
 def index(
     gallery: Gallery,
-    root: str | os.PathLike[str],
+    root: Images,
     model: Model,
     *,
     class_depth: int = 1,
@@ -90,7 +95,8 @@ def index(
 
     Args:
         gallery: is locked against other writers meanwhile.
-        root: the folder.
+        root: the folder; or a zip or tar file, a list of images (CSV, Parquet), a URL, a ``Source``, or any iterable
+            of (class name, image), which only adds: its references are learnt ones.
         model: makes the embeddings; must be the one that made the gallery's.
         class_depth: how many levels of folders name a class.
         keep_removed: references stay whose files are gone, for a folder that is incomplete on purpose.
@@ -116,6 +122,19 @@ def index(
     gallery.require(model.fingerprint)
     if model.dim != gallery.dim:
         raise ArgumentError(f"the model makes vectors of {model.dim} floats, the gallery holds {gallery.dim}")
+    if not isinstance(root, str | os.PathLike | Source):
+        if dry_run:
+            raise ArgumentError("what an iterable would change is known only by going through it; index it")
+        return stream.index_images(
+            gallery,
+            root,
+            model,
+            batch_size=batch_size,
+            max_pixels=max_pixels,
+            thumbnails=thumbnails,
+            workers=threads(workers),
+            progress=progress or silent,
+        )
     with nullcontext() if dry_run else gallery.writing():
         planned = plan(
             gallery,
@@ -162,12 +181,16 @@ def _quarantined(planned: Plan, unusable: Collection[Unusable]) -> dict[str, See
 def _settle(gallery: Gallery, planned: Plan) -> None:
     changes = planned.changes
     come = [Coming(file.name, file.hash, planned.root, file.path) for file in changes.come]
-    if come or changes.leave:
+    described = {
+        (file.name, file.hash): planned.described[file.path] for file in planned.files if file.path in planned.described
+    }
+    if come or changes.leave or described:
         gallery.revise(
             "index",
             summary(planned),
             leave=changes.leave,
             come=come,
             renamed={one.old: one.new for one in changes.renamed},
+            described=described,
         )
         gallery.save_views()

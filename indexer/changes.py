@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ from typing import NamedTuple
 
 from indexer.gallery import Reference
 from indexer.images import printable
+from indexer.places import is_there
 
 Key = tuple[str, str]  # class name, content: what makes a reference one and the same
 
@@ -166,7 +166,7 @@ class _Comparison:
             return True
         here = self.paths.get((one.name, one.hash), ())
         if one.root != self.root:
-            return not here or os.path.lexists(os.path.join(one.root, one.path))  # noqa: PTH118 (must not tidy)
+            return not here or is_there(one.root, one.path)
         return one.path in here or self._failed(one.path)
 
     def _failed(self, path: str) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,6 +85,23 @@ def set_attributes(reader: Reader, changes: Iterable[Setting]) -> Change:
         place = class_id, None if hash is None else image_ids[class_id, hash]
         found[place] = {**found.get(place, {}), **more}
     return history.set_attributes(reader, found, _summary(wanted))
+
+
+def writing(
+    reader: Reader, described: Mapping[tuple[str, str], Mapping[str, Any]], *, anyway: bool
+) -> Callable[[int], None] | None:
+    """Return what changes references' attributes, by class name and content, in a revision that is being made.
+
+    None if there is nothing to change, unless the revision is made ``anyway`` and may bring the references.
+    """
+    if not described or not (anyway or attributes.rewritten(reader, attributes.places(reader, described)).values):
+        return None
+
+    def write(revision: int) -> None:
+        changes = attributes.places(reader, described)  # of the references that are there by now
+        attributes.write(reader.connection, revision, *attributes.rewritten(reader, changes))
+
+    return write
 
 
 def _image_ids(reader: Reader, hashes: Iterable[str]) -> dict[tuple[int, str], int]:

@@ -301,14 +301,18 @@ class Gallery:
         leave: Collection[int],
         come: Sequence[Coming],
         renamed: Mapping[str, str] | None = None,
+        described: Mapping[tuple[str, str], Mapping[str, Any]] | None = None,
     ) -> Change:
         """Let references go, by id, let others come whose embeddings are staged, rename classes: all in one revision.
+
+        ``described`` changes references' own attributes, by class name and content; None removes one.
 
         Raises:
             ClassExists: two classes' names would differ only by case.
         """
         with self._changing() as reader:
-            return history.revise(reader, action, summary, leave=leave, come=come, renamed=renamed)
+            more = description.writing(reader, described or {}, anyway=bool(leave or come))
+            return history.revise(reader, action, summary, leave=leave, come=come, renamed=renamed, more=more)
 
     def save_views(self) -> None:
         """Write the views to disk. That saves time at the next opening; nothing depends on it."""

@@ -136,17 +136,11 @@ def rename(reader: Reader, class_id: int, new: str, summary: str) -> Change:
 
 def set_attributes(reader: Reader, changes: Mapping[attributes.Place, attributes.Attributes], summary: str) -> Change:
     """Change attributes of classes and references in one revision; None removes one."""
-    stored = attributes.stored(reader, {class_id for class_id, _ in changes})
-    values = {}
-    for place, more in changes.items():
-        _, old = stored.get(place, (0, {}))
-        new = attributes.changed(old, more)
-        if repr(new) != repr(old):  # == would not tell true from 1
-            values[place] = new
+    ended, values = attributes.rewritten(reader, changes)
     if not values:
         return nothing(reader, "set", summary)
     revision = _new_revision(reader, "set", summary)
-    attributes.write(reader.connection, revision, [stored[place][0] for place in values if place in stored], values)
+    attributes.write(reader.connection, revision, ended, values)
     return Change("set", summary, revision)
 
 

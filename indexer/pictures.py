@@ -28,6 +28,13 @@ class Pictures:
         """Make the thumbnail of a content; called in several threads."""
         self._made[hash] = thumbnail(image)
 
+    def take(self, hash: str, jpeg: bytes, *, known: bool) -> None:
+        """Take a thumbnail that is made already; that of a ``known`` content is kept at once, if it has none."""
+        if not known:
+            self._made[hash] = jpeg
+        elif self._gallery.thumbnails.lacking([hash]):
+            self._gallery.thumbnails.keep({hash: jpeg})
+
     def stage(self, hashes: Sequence[str], vectors: Any) -> None:
         """Write down embeddings as the gallery does, and their thumbnails."""
         self._gallery.stage(hashes, vectors)

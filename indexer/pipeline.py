@@ -100,7 +100,7 @@ def run(
 
     progress("embedding", 0, len(jobs))
     outcomes = in_order(prepare, jobs, workers=workers, ahead=workers + batch_size)
-    with _Batches(model, stage, batch_size) as batches, closing(outcomes):
+    with Batches(model, stage, batch_size) as batches, closing(outcomes):
         for done, (job, (array, failures)) in enumerate(zip(jobs, outcomes, strict=True), start=1):
             failed += failures
             if array is not None:
@@ -152,7 +152,7 @@ def _prepared(
     return None, failures
 
 
-class _Batches:
+class Batches:
     """Collects prepared images into batches, and embeddings into commits."""
 
     def __init__(self, model: Model, stage: Stage, size: int) -> None:
@@ -174,6 +174,7 @@ class _Batches:
                 self._commit()
 
     def add(self, hash: str, array: NDArray[Any]) -> None:
+        """Take a prepared image; embed when the batch is full, commit when some seconds have passed."""
         self.filling.append((hash, array))
         if len(self.filling) == self.size:
             self._embed()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from indexer import images, sources
 from indexer.sources import Listing
@@ -20,6 +20,7 @@ class Stat(NamedTuple):
     inode: int
 
 
+@runtime_checkable
 class Source(Protocol):
     """A place with images of known class."""
 
@@ -59,6 +60,13 @@ class Folder:
     def read(self, path: str) -> bytes:
         """Return a file's bytes."""
         return images.read(f"{self.root}/{path}")
+
+
+def is_there(root: str, path: str) -> bool:
+    """Tell whether an image is still where it was, as far as looking at a disk tells; elsewhere it is taken to be."""
+    if os.path.lexists(os.path.join(root, path)):  # noqa: PTH118 (must not tidy)
+        return True
+    return "://" in root or (not os.path.isabs(path) and os.path.isfile(root))  # noqa: PTH113, PTH117
 
 
 def file_stat(path: str) -> Stat | None:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from indexer import pipeline
 from indexer.changes import Changes, File, compare
@@ -15,9 +16,10 @@ from indexer.gallery import Gallery, Reference
 from indexer.images import printable
 from indexer.names import refuse_twins
 from indexer.pipeline import Job, Progress, Unusable
-from indexer.places import Folder, Source, Stat
+from indexer.places import Source, Stat
 from indexer.seen import Seen, settled, unsure
 from indexer.sources import Failure, Found
+from indexer.sources_opened import opened
 from indexer.vectors import check_count
 
 MOST_WORKERS = 16
@@ -37,6 +39,7 @@ class Plan:
         news: those of them that are not as the gallery remembers them.
         gone: paths that the gallery remembers, and that are no more.
         keep_removed: whether references stay whose files are gone.
+        described: attributes that the files' references shall have, by path; None removes one.
     """
 
     source: Source
@@ -48,6 +51,7 @@ class Plan:
     news: dict[str, Seen]
     gone: list[str]
     keep_removed: bool
+    described: dict[str, Mapping[str, Any]]
 
     @property
     def root(self) -> str:
@@ -57,7 +61,7 @@ class Plan:
 
 def plan(
     gallery: Gallery,
-    root: str | os.PathLike[str],
+    root: str | os.PathLike[str] | Source,
     *,
     class_depth: int = 1,
     keep_removed: bool = False,
@@ -70,7 +74,7 @@ def plan(
 
     Only files are read that are not as the gallery remembers them, in size, time or inode.
     """
-    source = Folder(root, class_depth=class_depth)
+    source = opened(root, class_depth=class_depth)
     listing = source.listing()
     known = gallery.files.below(source.root)
     look = _Look(source, {} if paranoid else known, {} if retry else _bad(known))
@@ -80,7 +84,9 @@ def plan(
     failed = sorted([*listing.failed, *look.failed], key=lambda failure: failure.path)
     news = {path: one for path, one in look.seen.items() if known.get(path) != one}
     gone = [path for path in known if path not in look.seen]
-    return _compared(gallery, Plan(source, look.files, failed, Changes(), [], look.seen, news, gone, keep_removed))
+    described = {found.path: found.attributes for found in listing.files if found.attributes}
+    empty = Plan(source, look.files, failed, Changes(), [], look.seen, news, gone, keep_removed, described)
+    return _compared(gallery, empty)
 
 
 def without(gallery: Gallery, planned: Plan, unusable: Collection[Unusable]) -> Plan:

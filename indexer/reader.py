@@ -148,7 +148,7 @@ class Reader:
         root, path = references.c.root, references.c.path
         shown = case(
             (path.is_(None), unnamed.scalar_subquery()),  # here alone: an image's page is read for no other
-            (root.is_(None), path),
+            (or_(root.is_(None), func.substr(path, 1, 1) == "/"), path),
             (or_(func.substr(root, -1) == "/", root == ""), root + path),
             else_=root + "/" + path,
         )

@@ -95,4 +95,4 @@ def summary(planned: Plan) -> str:
         "removed": changes.removed,
     }
     done = [*renamed, *(f"{count:,} {what}" for what, count in counts.items() if count)]
-    return f"index {printable(planned.root)}: {', '.join(done)}"
+    return f"index {printable(planned.root)}: {', '.join(done) or 'attributes'}"

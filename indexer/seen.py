@@ -15,7 +15,7 @@ from sqlalchemy import delete, insert, select
 from indexer.catalog import Catalog
 from indexer.images import printable
 from indexer.lock import WriterLock
-from indexer.places import Stat
+from indexer.places import Stat, is_there
 from indexer.reader import CHUNK, chunks
 from indexer.schema import files
 
@@ -104,5 +104,5 @@ def _rows(root: str, seen: Mapping[str, Seen]) -> Iterator[dict[str, object]]:
 
 def _gone(one: KnownFailure) -> bool:
     """Tell whether a file is gone; where there is no folder here and now, or no such spelling, nobody can tell."""
-    place = os.path.join(one.root, one.path)  # noqa: PTH118 (must not tidy)
-    return os.path.isdir(one.root) and "\\" not in one.path and not os.path.lexists(place)  # noqa: PTH112
+    on_disk = os.path.isabs(one.path) or os.path.isdir(one.root)  # noqa: PTH112, PTH117
+    return on_disk and "\\" not in one.path and not is_there(one.root, one.path)

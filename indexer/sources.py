@@ -6,20 +6,22 @@ import bisect
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from indexer.errors import ArgumentError, SourceError
 from indexer.images import looks_like_image, printable
 from indexer.names import check_name, fold
 
-_CLUTTER: Final = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
-_IMAGE_SUFFIXES: Final = (
+CLUTTER: Final = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
+IMAGE_SUFFIXES: Final = (
     *(".jpg", ".jpeg", ".png", ".webp", ".gif", ".tif", ".tiff"),
     *(".bmp", ".avif", ".jp2", ".ppm", ".pgm", ".heic"),
 )
+BAD_NAME: Final = "has blanks at the ends of its name, or control characters in it: rename it"
+NOT_UTF8: Final = "has a name that is not UTF-8: rename it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,8 @@ class Found:
     """Relative to the root, with slashes, as the folder spells it."""
     name: str
     """Of its class, in Unicode's NFC."""
+    attributes: Mapping[str, Any] | None = None
+    """What else a manifest says of it; None removes an attribute."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,16 +67,42 @@ def find(root: str | os.PathLike[str], *, class_depth: int = 1) -> Listing:
             classes differ only by case.
         ArgumentError: `class_depth` is not a positive integer.
     """
-    if isinstance(class_depth, bool) or not isinstance(class_depth, int) or class_depth < 1:
-        raise ArgumentError(f"class_depth is {class_depth!r}, and must be 1 or more")
+    check_depth(class_depth)
     top = _checked(os.fspath(root))
     walk = _Walk(top)
     for folder in walk.class_folders(class_depth):
         walk.collect(folder)
     walk.fail_empty_image_folders()
-    walk.check()
-    by_path = sorted(walk.files, key=lambda found: found.path)
-    return Listing(top, tuple(by_path), tuple(sorted(walk.failed, key=lambda failure: failure.path)))
+    return listing(top, walk.files, walk.failed, outside=walk.outside)
+
+
+def check_depth(class_depth: int) -> None:
+    """Raise ArgumentError unless so many levels of folders can name a class."""
+    if isinstance(class_depth, bool) or not isinstance(class_depth, int) or class_depth < 1:
+        raise ArgumentError(f"class_depth is {class_depth!r}, and must be 1 or more")
+
+
+def listing(root: str, files: Iterable[Found], failed: Iterable[Failure], *, outside: Collection[str] = ()) -> Listing:
+    """Return a listing by path; SourceError for what makes the whole unfit. ``outside`` are images of no class."""
+    by_path = Listing(
+        root,
+        tuple(sorted(files, key=lambda found: found.path)),
+        tuple(sorted(failed, key=lambda failure: failure.path)),
+    )
+    shown = printable(root)
+    if outside:
+        first, count = printable(min(outside)), len(outside)
+        what = "1 image lies" if count == 1 else f"{count} images lie"
+        raise SourceError(f"{shown}: {what} outside of a class folder, first {first}: move each to its class")
+    if not by_path.files:
+        why = f" ({by_path.failed[0].path} {by_path.failed[0].reason})" if by_path.failed else ""
+        raise SourceError(f"{shown}: holds no files in class folders{why}: make one folder a class")
+    spelt: dict[str, str] = {}
+    for name in sorted({found.name for found in by_path.files}):
+        other = spelt.setdefault(fold(name), name)
+        if other != name:
+            raise SourceError(f"{shown}: classes {other} and {name} differ only by case: rename or merge them")
+    return by_path
 
 
 def _checked(root: str) -> str:
@@ -81,7 +111,7 @@ def _checked(root: str) -> str:
     if not root:
         raise SourceError("the folder's path is empty: name the folder that holds one folder a class")
     top = os.path.abspath(root)  # noqa: PTH100 - resolve() follows links, absolute() keeps ".."
-    if not _is_utf8(top):
+    if not is_utf8(top):
         raise SourceError(f"{shown}: the path is not UTF-8: rename the folder")
     try:
         mode = os.stat(top).st_mode  # noqa: PTH116
@@ -142,23 +172,6 @@ class _Walk:
             if not holds_files and printable(folder) not in failed:
                 self._fail(folder, "is a folder, not an image")
 
-    def check(self) -> None:
-        """Raise for what makes the whole folder unfit."""
-        shown = printable(self.root)
-        if self.outside:
-            first, count = printable(min(self.outside)), len(self.outside)
-            what = "1 image lies" if count == 1 else f"{count} images lie"
-            raise SourceError(f"{shown}: {what} outside of a class folder, first {first}: move each to its class")
-        if not self.files:
-            first_failure = min(self.failed, key=lambda failure: failure.path, default=None)
-            why = f" ({first_failure.path} {first_failure.reason})" if first_failure else ""
-            raise SourceError(f"{shown}: holds no files in class folders{why}: make one folder a class")
-        spelt: dict[str, str] = {}
-        for name in sorted({found.name for found in self.files}):
-            other = spelt.setdefault(fold(name), name)
-            if other != name:
-                raise SourceError(f"{shown}: classes {other} and {name} differ only by case: rename or merge them")
-
     def _named_folders(self, folder: str) -> Iterator[str]:
         for path, mode, is_link in self._entries(folder):
             if stat.S_ISREG(mode) and looks_like_image(self._absolute(path)):
@@ -176,14 +189,14 @@ class _Walk:
             return
         for entry in found:
             path = f"{folder}/{entry.name}" if folder else entry.name
-            if entry.name.startswith(".") or entry.name.lower() in _CLUTTER:
+            if entry.name.startswith(".") or entry.name.lower() in CLUTTER:
                 continue
-            if not _is_utf8(entry.name):
-                self._fail(path, "has a name that is not UTF-8: rename it")
+            if not is_utf8(entry.name):
+                self._fail(path, NOT_UTF8)
                 continue
             mode = self._mode(path, entry)
             if mode is not None:
-                if stat.S_ISDIR(mode) and entry.name.lower().endswith(_IMAGE_SUFFIXES):
+                if stat.S_ISDIR(mode) and entry.name.lower().endswith(IMAGE_SUFFIXES):
                     self.image_folders.append(path)
                 yield path, mode, entry.is_symlink()
 
@@ -204,7 +217,7 @@ class _Walk:
         try:
             check_name(path.rpartition("/")[2])
         except ArgumentError:
-            self._fail(path, "has blanks at the ends of its name, or control characters in it: rename it")
+            self._fail(path, BAD_NAME)
             return False
         return True
 
@@ -230,7 +243,8 @@ class _Walk:
         self.failed.append(Failure(printable(path) or ".", reason))
 
 
-def _is_utf8(text: str) -> bool:
+def is_utf8(text: str) -> bool:
+    """Tell whether a path can be written down; one that a system spells in bytes of another code cannot."""
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -33,7 +32,7 @@ from indexer.errors import ImageError
 
 def index(
     *,
-    folder: Annotated[Path, typer.Argument(help="reference images, a class per sub-folder")],
+    folder: Annotated[str, typer.Argument(help="a class per sub-folder; or a zip, tar or CSV file, or a URL")],
     gallery: GalleryPath,
     weights: Weights = None,
     device: Device = None,

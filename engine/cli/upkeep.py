@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -54,7 +53,7 @@ def log(*, gallery: GalleryPath, json: Json = False) -> None:
 
 def status(
     *,
-    folder: Annotated[Path | None, typer.Argument(help="say what indexing it would change", show_default=False)] = None,
+    folder: Annotated[str | None, typer.Argument(help="say what indexing it would change", show_default=False)] = None,
     gallery: GalleryPath,
     class_depth: ClassDepth = default(build.status, "class_depth"),
     keep_removed: KeepRemoved = default(build.status, "keep_removed"),

@@ -177,6 +177,23 @@ def test_status_of_a_folder_is_what_a_dry_run_says(run, birds, photos):
     refused(run("status", photos / "none", "--gallery", birds))
 
 
+def test_index_takes_archives_lists_and_urls_as_it_takes_folders(run, birds, photos, weights, tmp_path):
+    fsspec = pytest.importorskip("fsspec")
+    archive = shutil.make_archive(str(tmp_path / "packed"), "zip", photos)
+    paths = sorted(path.relative_to(photos).as_posix() for path in photos.glob("*/*.png"))
+    rows = [f"photos/{path},{path.split('/')[0]},{len(path)}" for path in paths]
+    (tmp_path / "list.csv").write_text("\n".join(["path,class,price", *rows]))
+    fsspec.filesystem("memory").put(f"{photos}/", "/cli/", recursive=True)
+
+    for number, place in enumerate([archive, tmp_path / "list.csv", "memory://cli"]):
+        into = tmp_path / f"{number}.gallery"
+        report = json.loads(run("index", place, "--gallery", into, "--weights", weights, "--json")[1])
+        assert (report["added"], report["classes"], report["failed"]) == (12, 4, [])
+        assert json.loads(run("status", place, "--gallery", into, "--json")[1])["unchanged"] == 12
+        assert json.loads(run("status", place, "--gallery", birds, "--json")[1])["unchanged"] == 12
+    refused(run("index", tmp_path / "none.zip", "--gallery", birds))
+
+
 def test_failures_lists_what_could_not_be_used(run, birds, photos):
     assert run("failures", "--gallery", birds)[1] == "no file failed\n"
     (photos / "red" / "broken.jpg").write_bytes(b"no image at all")

@@ -282,3 +282,13 @@ def test_learning_keeps_a_thumbnail_when_asked(recognizer, photos):
     kept = [recognizer.gallery.thumbnail(one.hash) for one in recognizer.gallery.describe("new").references]
     assert kept[0] is None
     assert kept[1].startswith(b"\xff\xd8")
+
+
+def test_index_takes_pairs_of_a_name_and_an_image(embedder, photos, tmp_path):
+    pairs = [(path.parent.name, Image.open(path)) for path in sorted(photos.glob("*/*.png"))]
+
+    with Recognizer.create(tmp_path / "pairs.gallery", weights=embedder) as birds:
+        report = birds.index(pairs)
+
+        assert (report.added, report.classes) == (12, 4)
+        assert birds.recognize(pairs[0][1]).name == pairs[0][0]

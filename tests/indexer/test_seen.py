@@ -113,12 +113,12 @@ def test_a_file_that_was_young_when_it_was_read_is_read_again(gallery, model, ph
 def test_a_copied_folder_and_a_restored_one_embed_nothing(indexed, photos, model, reads):
     shutil.copytree(photos, photos.parent / "copy")
     copied = build.index(indexed, photos.parent / "copy", model)
+    assert len(reads) == 4
     shutil.rmtree(photos)
     shutil.copytree(photos.parent / "copy", photos)
     restored = build.index(indexed, photos, model)
 
     assert (copied.unchanged, restored.unchanged, model.embedded) == (4, 4, 4)
-    assert len(reads) == 8
 
 
 def test_a_status_writes_nothing_and_needs_no_right_to(indexed, photos, photo, monkeypatch):
