@@ -2,6 +2,7 @@
 
 from indexer.build import Plan, Report, Status, index, plan, status
 from indexer.changes import Changes, File, Renamed
+from indexer.compaction import Compaction
 from indexer.conditions import Where
 from indexer.description import Described, Description
 from indexer.differences import ClassDiff, Diff
@@ -48,6 +49,7 @@ __all__ = [
     "ClassHits",
     "ClassMissing",
     "Coming",
+    "Compaction",
     "Described",
     "Description",
     "Diff",

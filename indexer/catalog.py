@@ -9,7 +9,7 @@ import sqlite3
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import closing, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +110,19 @@ class Catalog:
             connection.execution_options(writing=True)
             with connection.begin():
                 yield self._reader(connection)
+
+    def bytes(self) -> int:
+        """Return how large the file and its write-ahead log are."""
+        files = (self.path, self.path.with_name(self.path.name + "-wal"))
+        return sum(path.stat().st_size for path in files if path.exists())
+
+    def shrink(self) -> None:
+        """Give the space of what is gone back to the disk. Readers go on; it takes as much free space as is left."""
+        self._check_open()
+        with plain_errors(self.path), closing(self._engine.raw_connection()) as connection:
+            driver: Any = connection.driver_connection
+            driver.execute("VACUUM")
+            driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def close(self) -> None:
         """Close all connections; the last one to leave folds the write-ahead log into the file."""

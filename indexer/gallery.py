@@ -13,9 +13,10 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from indexer import attributes, description, differences, folder, history, search, verify
+from indexer import attributes, compaction, description, differences, folder, history, search, verify
 from indexer.attributes import Attributes
 from indexer.catalog import Catalog
+from indexer.compaction import Compaction
 from indexer.conditions import Conditions, Where
 from indexer.description import Description, Setting
 from indexer.differences import Diff
@@ -259,6 +260,16 @@ class Gallery:
         """
         with self._changing() as reader:
             return history.undo(reader)
+
+    def compact(self, *, keep: int) -> Compaction:
+        """Forget all revisions but the newest ``keep``, for good, and embeddings that no reference has any more.
+
+        Neither ``as_of`` nor ``undo`` reaches back behind the oldest one kept. Takes as much free space on the disk as
+        the catalog needs afterwards.
+        """
+        keep = check_count("keep", keep)
+        with self._writer.held():
+            return compaction.compact(self._catalog, keep=keep)
 
     # -- for bulk indexing -------------------------------------------------------------------------------------
 

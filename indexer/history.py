@@ -14,6 +14,7 @@ from sqlalchemy.engine import Connection
 from indexer import attributes
 from indexer.errors import ClassExists, GalleryError
 from indexer.names import fold, refuse_twins, twins
+from indexer.past import kept
 from indexer.reader import Reader, Revision, chunks, packed
 from indexer.schema import attributes as attribute_rows
 from indexer.schema import classes, embeddings, images, names, references, revisions, upgrades
@@ -158,6 +159,9 @@ def undo(reader: Reader) -> Change:
     last = next(iter(reader.log(limit=1)), None)
     if last is None:
         raise GalleryError("there is nothing to undo: the gallery has no revisions")
+    oldest, _ = kept(reader.connection)
+    if last.id == oldest:
+        raise GalleryError(f"there is nothing to undo: what was before revision {oldest} was forgotten by compact")
     summary = _undone(last)
     revision = _new_revision(reader, "undo", summary)
     added, removed = _reverse(reader.connection, references, last.id, revision)

@@ -18,6 +18,7 @@ from indexer.faiss_index import FaissIndex
 from indexer.folder import PROTOTYPES, REFERENCES
 from indexer.history import counted
 from indexer.names import check_name, fold
+from indexer.past import kept
 from indexer.reader import CHUNK, Reader, Stamp, chunks, unpacked
 from indexer.schema import embedders, embeddings, images, references, tables
 from indexer.snapshot import GATHERED, Snapshot
@@ -30,19 +31,19 @@ LENGTH_ERROR = 1e-4  # float32 rounding leaves a length within 1e-6 of 1
 
 # Each selects what must not be: the first column completes the sentence.
 _LAWS = {
-    "the revisions are not numbered 1, 2, 3 without a gap up to {}": (
-        "SELECT max(id) FROM revisions HAVING count(*) > 0 AND (min(id) <> 1 OR max(id) <> count(*))"
+    "the revisions are not numbered 1, 2, 3 without a gap up to {}": (  # from 1 on, or from where compact cut
+        "SELECT max(id) FROM revisions HAVING count(*) > 0 AND max(id) - min(id) + 1 <> count(*)"
     ),
     "reference {} came or went in a revision that makes no sense": (
-        'SELECT id FROM "references" WHERE came < 1 OR went <= came'
+        'SELECT id FROM "references" WHERE came < (SELECT min(id) FROM revisions) OR went <= came'
         " OR max(came, coalesce(went, 0)) > (SELECT max(id) FROM revisions)"
     ),
     "name {} came or went in a revision that makes no sense": (
-        "SELECT id FROM names WHERE came < 1 OR went <= came"
+        "SELECT id FROM names WHERE came < (SELECT min(id) FROM revisions) OR went <= came"
         " OR max(came, coalesce(went, 0)) > (SELECT max(id) FROM revisions)"
     ),
     "upgrade {} came or went in a revision that makes no sense, or is not the only one": (
-        "SELECT id FROM upgrades AS u WHERE came < 1 OR went <= came"
+        "SELECT id FROM upgrades AS u WHERE came < (SELECT min(id) FROM revisions) OR went <= came"
         " OR max(came, coalesce(went, 0)) > (SELECT max(id) FROM revisions)"
         " OR EXISTS (SELECT 1 FROM upgrades AS o WHERE o.id <> u.id AND o.came <= u.came"
         " AND coalesce(o.went, u.came + 1) > u.came)"
@@ -163,6 +164,7 @@ def _vectors_by(reader: Reader, embedder_id: int, dim: int) -> Iterator[str]:
 
 
 def _saved_views(catalog: Catalog, reader: Reader, folder: Path) -> Iterator[str]:
+    oldest, _ = kept(reader.connection)
     for what, truth in ((REFERENCES, _true_references), (PROTOTYPES, _true_prototypes)):
         if not (folder / what).exists():
             continue
@@ -172,6 +174,8 @@ def _saved_views(catalog: Catalog, reader: Reader, folder: Path) -> Iterator[str
             yield f"{what} {error}; the next query makes it anew"
             continue
         stamp = Stamp(label.revision, label.mark)
+        if stamp.revision < oldest:
+            continue  # forgotten by compact since: it is behind
         if not reader.knows(stamp):
             yield f"{what} shows a revision that this gallery never had; the next query makes it anew"
         elif stamp == reader.newest():

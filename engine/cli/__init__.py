@@ -29,6 +29,7 @@ COMMANDS: Final = {
     "undo": "upkeep",
     "log": "upkeep",
     "diff": "revisions",
+    "compact": "revisions",
     "status": "upkeep",
     "failures": "upkeep",
     "verify": "upkeep",

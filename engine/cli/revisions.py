@@ -36,6 +36,24 @@ def diff(
     display.out.print(f"revision {found.before} to {found.after}: {told}; classes that differ: {len(found.classes):,}")
 
 
+def compact(
+    *,
+    keep: Annotated[int, typer.Option(help="how many revisions to keep, the newest ones")],
+    gallery: GalleryPath,
+    json: Json = False,
+) -> None:
+    """Forget old revisions for good, and give their space back."""
+    with Gallery.open(gallery) as opened:
+        done = opened.compact(keep=keep)
+    if json:
+        display.print_json(asdict(done))
+        return
+    told = f"{counted(done.forgotten, 'revision')} and {counted(done.images, 'embedding')} forgotten"
+    display.out.print(f"{told}, {max(done.bytes, 0) / 1e6:,.1f} MB given back; kept: {done.oldest} to {done.newest}")
+    if done.problem:
+        display.err.print(f"the catalog could not be made smaller: {done.problem}")
+
+
 def _lines(one: ClassDiff) -> Iterator[str]:
     name = one.after if one.before in (None, one.after) else one.before if one.after is None else None
     sign = "+" if one.before is None else "-" if one.after is None else " "

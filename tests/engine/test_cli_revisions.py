@@ -82,3 +82,17 @@ def test_commands_about_revisions_do_not_load_torch():
     code = "import sys, engine.cli as cli; cli.command('diff'); sys.exit('torch' in sys.modules)"
 
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_compact_forgets_and_says_what(run, squares):
+    code, out, _ = run("compact", "--keep", 2, "-g", squares, "--json")
+
+    done = json.loads(out)
+    assert (code, done["oldest"], done["newest"], done["forgotten"], done["images"]) == (0, 2, 3, 1, 0)
+    assert run("diff", 1, "-g", squares)[0] == 1
+    code, out, _ = run("compact", "--keep", 1, "-g", squares)
+    assert code == 0
+    assert out.startswith("1 revision and 3 embeddings forgotten, ")
+    assert out.endswith("kept: 3 to 3\n")
+    assert run("compact", "--keep", 0, "-g", squares)[0] == 2
+    assert run("compact", "-g", squares)[0] == 2
