@@ -29,7 +29,7 @@ test: install  ## run the tests
 
 crash-test: install  ## hurt writers in 300 ways and at every system call (minutes)
 	$(BIN)/python tests/crash/crash.py
-	FIRSTSIGHT_STORIES=500 $(BIN)/python -m pytest tests/indexer/test_story.py
+	FIRSTSIGHT_STORIES=100 $(BIN)/python -m pytest tests/indexer/test_story.py
 
 check: install  ## ruff, mypy and the direction of imports
 	$(BIN)/ruff check .
