@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -131,6 +133,8 @@ def test_a_class_that_is_renamed_keeps_its_attributes_and_one_that_is_forgotten_
     assert known(birds) == ({"grey heron": {"price": 3}}, {("grey heron", "h1"): {"site": "pond"}})
 
     birds.remove("grey heron")
+    with closing(sqlite3.connect(birds.path / "catalog.sqlite")) as catalog:
+        assert catalog.execute("SELECT count(*) FROM attributes WHERE went IS NULL").fetchone() == (0,)
     birds.add("grey heron", [("h1", None, POOL[1])])
 
     assert known(birds) == ({}, {})

@@ -260,3 +260,11 @@ def test_conditions_are_asked_of_the_attributes_as_they_were(birds):
     found = birds.search_references(np.ones(16), where={"site": "paris"}, as_of=then)[0]
     assert sorted(hit.reference for hit in found) == ["0.jpg", "1.jpg"]
     assert shown(birds, {"site": "paris"}) == ["4.jpg"]
+
+
+def test_what_a_reference_does_not_say_itself_its_class_says(birds):
+    birds.set("egret", {"price": 5}, hash="h1")
+
+    assert shown(birds, {"site": "paris"}) == ["0.jpg", "1.jpg"]
+    assert shown(birds, {"site": "paris", "price": 5}) == ["1.jpg"]
+    assert shown(birds, {"site": "paris", "price": None}) == ["0.jpg"]
