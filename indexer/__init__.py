@@ -32,6 +32,7 @@ from indexer.pipeline import Job, Model, Progress, Unusable
 from indexer.places import Folder, Source, Stat
 from indexer.portable import Portable, export_gallery, import_gallery
 from indexer.reader import Revision
+from indexer.repair import Repair
 from indexer.search import ClassHit, ClassHits, ReferenceHit, Score
 from indexer.seen import KnownFailure, Seen
 from indexer.sources import Failure, Found, Listing, find
@@ -80,6 +81,7 @@ __all__ = [
     "Reference",
     "ReferenceHit",
     "Renamed",
+    "Repair",
     "Report",
     "Revision",
     "RevisionMissing",

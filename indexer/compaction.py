@@ -47,8 +47,7 @@ def compact(catalog: Catalog, *, keep: int) -> Compaction:
         first, newest = kept(reader.connection)
         oldest = max(first, newest - keep + 1)
         forgotten = _forget(reader.connection, oldest) if oldest > 1 else 0
-        with _indexed(reader.connection):
-            gone = _clear(reader.connection, oldest)
+        gone = clear(reader.connection, oldest)
     problem = None
     try:
         catalog.shrink()
@@ -65,15 +64,19 @@ def _forget(connection: Connection, oldest: int) -> int:
     return connection.execute(delete(revisions).where(revisions.c.id < oldest)).rowcount
 
 
-def _clear(connection: Connection, oldest: int) -> int:
-    """Delete the images and classes that nothing names any more, and the vectors of embedders of no kept revision."""
+def clear(connection: Connection, oldest: int) -> int:
+    """Delete what no revision from ``oldest`` on names: images, classes, vectors of other embedders.
+
+    Return the number of images. Those that are staged are among them.
+    """
     unused = ~_named_by(images, TEMPORAL)
     gone = select(images.c.id).where(unused)
-    for table in tables.sorted_tables:
-        for column in _pointing(table, images) if table not in TEMPORAL else ():
-            connection.execute(delete(table).where(column.in_(gone)))
-    count = connection.execute(delete(images).where(unused)).rowcount
-    connection.execute(delete(classes).where(~_named_by(classes, TEMPORAL)))
+    with _indexed(connection):
+        for table in tables.sorted_tables:
+            for column in _pointing(table, images) if table not in TEMPORAL else ():
+                connection.execute(delete(table).where(column.in_(gone)))
+        count = connection.execute(delete(images).where(unused)).rowcount
+        connection.execute(delete(classes).where(~_named_by(classes, TEMPORAL)))
     at_oldest = and_(upgrades.c.came <= oldest, or_(upgrades.c.went.is_(None), upgrades.c.went > oldest))
     first = select(func.min(embedders.c.id)).where(~exists().where(at_oldest))
     needed = or_(embeddings.c.embedder_id.in_(select(upgrades.c.embedder_id)), embeddings.c.embedder_id.in_(first))

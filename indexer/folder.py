@@ -70,6 +70,14 @@ def written_whole(path: Path) -> Iterator[BinaryIO]:
     sync(path.parent)
 
 
+def set_aside(path: Path) -> None:
+    """Let what is at ``path``, if anything is, be there no longer: a file goes, anything else gets another name."""
+    if path.is_file() or path.is_symlink():
+        path.unlink()
+    elif path.exists():
+        path.rename(path.with_name(f"{path.name}.{secrets.token_hex(4)}.damaged"))
+
+
 def sync(folder: Path) -> None:
     """Make renames in ``folder`` survive a power cut, where the system can."""
     with suppress(OSError):

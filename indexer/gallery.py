@@ -13,7 +13,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from indexer import attributes, compaction, description, differences, folder, history, search, verify
+from indexer import attributes, compaction, description, differences, folder, history, repair, search, verify
 from indexer.attributes import Attributes
 from indexer.catalog import Catalog
 from indexer.compaction import Compaction
@@ -26,6 +26,7 @@ from indexer.images import printable
 from indexer.lock import WriterLock
 from indexer.names import check_name, suggestion
 from indexer.reader import Reader, Revision
+from indexer.repair import Repair
 from indexer.search import K_CLASSES, K_REFERENCES, METRIC, SHORTLIST, ClassHits, ReferenceHit, Score
 from indexer.seen import SeenFiles
 from indexer.serving import ReferenceSearch, Serving, tune_references
@@ -411,6 +412,18 @@ class Gallery:
         found = verify.catalog_problems(self._catalog, self.path)
         with self._views.as_they_are() as snapshot:
             return found if found or snapshot is None else verify.snapshot_problems(self._catalog, snapshot)
+
+    def repair(self) -> Repair:
+        """Repair what ``verify`` finds, as far as it follows from the rest; return what was done, and what is left.
+
+        Views and indexes are made anew; embeddings that no reference has go; so do rows that hang in the air.
+        """
+        with self._writer.held():
+            wrong = any(sentence.startswith(verify.VIEWS) for sentence in self.verify())
+            done = repair.repair(self._catalog)
+            if done or wrong:
+                self._views.rebuild()
+            return Repair([*done, *(["made the views anew"] if wrong else [])], self.verify())
 
     @contextmanager
     def _changing(self) -> Iterator[Reader]:

@@ -97,7 +97,7 @@ def revise(
     if not leave and not come and more is None:
         return nothing(reader, action, summary)
     connection = reader.connection
-    revision = _new_revision(reader, action, summary)
+    revision = begin(reader, action, summary)
     for chunk in chunks(leave):
         going = update(references).where(references.c.id.in_(chunk), references.c.went.is_(None))
         connection.execute(going.values(went=revision))
@@ -129,7 +129,7 @@ def rename(reader: Reader, class_id: int, new: str, summary: str) -> Change:
     """Give a class another name."""
     connection = reader.connection
     _check_free(connection, [new], but=class_id)
-    revision = _new_revision(reader, "rename", summary)
+    revision = begin(reader, "rename", summary)
     _end_names(connection, revision, [class_id])
     connection.execute(insert(names).values(class_id=class_id, name=new, folded=fold(new), came=revision))
     return Change("rename", summary, revision)
@@ -140,7 +140,7 @@ def set_attributes(reader: Reader, changes: Mapping[attributes.Place, attributes
     ended, values = attributes.rewritten(reader, changes)
     if not values:
         return nothing(reader, "set", summary)
-    revision = _new_revision(reader, "set", summary)
+    revision = begin(reader, "set", summary)
     attributes.write(reader.connection, revision, ended, values)
     return Change("set", summary, revision)
 
@@ -163,7 +163,7 @@ def undo(reader: Reader) -> Change:
     if last.id == oldest:
         raise GalleryError(f"there is nothing to undo: what was before revision {oldest} was forgotten by compact")
     summary = _undone(last)
-    revision = _new_revision(reader, "undo", summary)
+    revision = begin(reader, "undo", summary)
     added, removed = _reverse(reader.connection, references, last.id, revision)
     _reverse(reader.connection, names, last.id, revision)
     _reverse(reader.connection, attribute_rows, last.id, revision)
@@ -179,7 +179,8 @@ def _undone(last: Revision) -> str:
     return f"{'redo' if word == 'undo' else 'undo'} {change}"
 
 
-def _new_revision(reader: Reader, action: str, summary: str) -> int:
+def begin(reader: Reader, action: str, summary: str) -> int:
+    """Make the next revision, for rows to come or go in; return its number."""
     revision = reader.newest().revision + 1
     made_at = datetime.now(UTC).isoformat(timespec="seconds")
     row = {"id": revision, "mark": secrets.token_hex(16), "action": action, "summary": summary, "made_at": made_at}

@@ -17,6 +17,7 @@ from indexer.errors import ArgumentError, FirstsightError
 from indexer.faiss_index import FaissIndex
 from indexer.folder import PROTOTYPES, REFERENCES
 from indexer.history import counted
+from indexer.laws import LAWS
 from indexer.names import check_name, fold
 from indexer.past import kept
 from indexer.reader import CHUNK, Reader, Stamp, chunks, unpacked
@@ -26,51 +27,9 @@ from indexer.told import Told
 from indexer.vectors import Vectors, prototype
 from indexer.view_file import NoView
 
+VIEWS = ("in memory", REFERENCES, PROTOTYPES)  # how a sentence begins that is about a view
 SHOWN = 20  # sentences about one kind of damage
 LENGTH_ERROR = 1e-4  # float32 rounding leaves a length within 1e-6 of 1
-
-# Each selects what must not be: the first column completes the sentence.
-_LAWS = {
-    "the revisions are not numbered 1, 2, 3 without a gap up to {}": (  # from 1 on, or from where compact cut
-        "SELECT max(id) FROM revisions HAVING count(*) > 0 AND max(id) - min(id) + 1 <> count(*)"
-    ),
-    "reference {} came or went in a revision that makes no sense": (
-        'SELECT id FROM "references" WHERE came < (SELECT min(id) FROM revisions) OR went <= came'
-        " OR max(came, coalesce(went, 0)) > (SELECT max(id) FROM revisions)"
-    ),
-    "name {} came or went in a revision that makes no sense": (
-        "SELECT id FROM names WHERE came < (SELECT min(id) FROM revisions) OR went <= came"
-        " OR max(came, coalesce(went, 0)) > (SELECT max(id) FROM revisions)"
-    ),
-    "upgrade {} came or went in a revision that makes no sense, or is not the only one": (
-        "SELECT id FROM upgrades AS u WHERE came < (SELECT min(id) FROM revisions) OR went <= came"
-        " OR max(came, coalesce(went, 0)) > (SELECT max(id) FROM revisions)"
-        " OR EXISTS (SELECT 1 FROM upgrades AS o WHERE o.id <> u.id AND o.came <= u.came"
-        " AND coalesce(o.went, u.came + 1) > u.came)"
-    ),
-    # At its coming, and whenever the embedder changed while it was there.
-    "reference {} lacks a vector by the embedder of its time": (
-        "SELECT DISTINCT r.id FROM"
-        ' (SELECT id, image_id, max(came, (SELECT min(id) FROM revisions)) AS at FROM "references" UNION ALL'
-        ' SELECT r.id, r.image_id, t.at FROM "references" AS r'
-        " JOIN (SELECT came AS at FROM upgrades UNION SELECT went FROM upgrades WHERE went IS NOT NULL) AS t"
-        " ON t.at > r.came AND (r.went IS NULL OR r.went > t.at)) AS r"
-        " WHERE NOT EXISTS (SELECT 1 FROM embeddings AS e WHERE e.image_id = r.image_id AND e.embedder_id = coalesce("
-        "(SELECT embedder_id FROM upgrades AS u WHERE u.came <= r.at AND (u.went IS NULL OR u.went > r.at)),"
-        " (SELECT min(id) FROM embedders)))"
-    ),
-    "reference {} is in the gallery twice": (
-        'SELECT max(id) FROM "references" WHERE went IS NULL GROUP BY class_id, image_id HAVING count(*) > 1'
-    ),
-    "class {} has references but no name, or several names": (
-        'SELECT class_id FROM (SELECT DISTINCT class_id FROM "references" WHERE went IS NULL) AS live'
-        " WHERE (SELECT count(*) FROM names WHERE names.class_id = live.class_id AND names.went IS NULL) <> 1"
-    ),
-    "class {} has a name but no references": (
-        "SELECT class_id FROM names WHERE went IS NULL AND NOT EXISTS"
-        ' (SELECT 1 FROM "references" AS r WHERE r.class_id = names.class_id AND r.went IS NULL)'
-    ),
-}
 
 
 def catalog_problems(catalog: Catalog, folder: Path) -> list[str]:
@@ -124,7 +83,7 @@ def _file(reader: Reader) -> Iterator[str]:
 
 
 def _laws(reader: Reader) -> Iterator[str]:
-    for sentence, query in _LAWS.items():
+    for sentence, query in LAWS.items():
         for row in reader.connection.execute(text(query)):
             yield sentence.format(row[0])
 

@@ -130,6 +130,15 @@ class Views:
             self._renew(self._shown)
             self._save(rows=0, share=0.0)
 
+    def rebuild(self) -> None:
+        """Make the views from the catalog alone, in memory and on disk."""
+        with self._lock:
+            self._shown = None
+            for what in (folder.REFERENCES, folder.PROTOTYPES):
+                folder.set_aside(self._path / what)
+            self._renew(None)
+            self._save(rows=-1, share=-1.0)
+
     def close(self) -> None:
         """Write the views if that is worth it, and let go of them."""
         with self._lock:

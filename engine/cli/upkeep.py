@@ -12,6 +12,7 @@ from engine.cli import display
 from engine.cli.options import ClassDepth, GalleryPath, Json, KeepRemoved, Paranoid, Retry, default
 from indexer import build
 from indexer.gallery import Gallery
+from indexer.repair import Repair
 
 
 def forget(
@@ -113,13 +114,21 @@ def failures(*, gallery: GalleryPath, json: Json = False) -> None:
         display.out.print("no file failed")
 
 
-def verify(*, gallery: GalleryPath, json: Json = False) -> None:
+def verify(
+    *,
+    gallery: GalleryPath,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="put right what follows from the rest, and say what")
+    ] = False,
+    json: Json = False,
+) -> None:
     """Check every promise that a gallery makes; exit status 1 if one is broken."""
     with Gallery.open(gallery) as opened:
-        broken = opened.verify()
+        found = opened.repair() if repair else Repair([], opened.verify())
     if json:
-        display.print_json({"sound": not broken, "broken": broken})
+        repaired = {"repaired": found.done} if repair else {}
+        display.print_json({"sound": not found.broken, "broken": found.broken, **repaired})
     else:
-        display.out.print("\n".join(broken) or "the gallery is sound")
-    if broken:
+        display.out.print("\n".join([*found.done, *(found.broken or ["the gallery is sound"])]))
+    if found.broken:
         raise typer.Exit(1)

@@ -96,3 +96,16 @@ def test_compact_forgets_and_says_what(run, squares):
     assert out.endswith("kept: 3 to 3\n")
     assert run("compact", "--keep", 0, "-g", squares)[0] == 2
     assert run("compact", "-g", squares)[0] == 2
+
+
+def test_verify_repairs_what_it_can_when_asked(run, squares):
+    with (squares / "references.faiss").open("r+b") as file:
+        file.seek(100)
+        file.write(b"damage")
+
+    code, out, _ = run("verify", "-g", squares, "--json")
+    assert (code, json.loads(out)["sound"]) == (1, False)
+    code, out, _ = run("verify", "--repair", "-g", squares)
+    assert (code, out) == (0, "made the views anew\nthe gallery is sound\n")
+    code, out, _ = run("verify", "--repair", "-g", squares, "--json")
+    assert (code, json.loads(out)) == (0, {"sound": True, "broken": [], "repaired": []})

@@ -196,7 +196,7 @@ def test_what_fails_on_the_way_forgets_nothing(birds, monkeypatch):
     def broken(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("indexer.compaction._clear", broken)
+    monkeypatch.setattr("indexer.compaction.clear", broken)
     with pytest.raises(KeyboardInterrupt):
         birds.compact(keep=1)
 
