@@ -65,7 +65,7 @@ class Recognizer:
             GalleryExists, WeightsError: and nothing is made.
         """
         embedder, score = _loaded(weights, device)
-        description = {"weights": _weights_name(weights)}
+        description = {"weights": weights_name(weights)}
         gallery = Gallery.create(path, dim=embedder.dim, fingerprint=embedder.fingerprint, embedder=description)
         return cls(gallery, embedder, score)
 
@@ -114,7 +114,7 @@ class Recognizer:
         Takes the arguments of ``indexer.build.index``. Interrupted or killed, it goes on where it was when called
         again. Nothing that is known already is embedded again.
         """
-        return build.index(self.gallery, folder, _BulkModel(self.embedder), **how)
+        return build.index(self.gallery, folder, BulkModel(self.embedder), **how)
 
     def learn(self, name: str, images: ImageLike | Sequence[ImageLike], *, thumbnails: bool = False) -> Change:
         """Add one image, or a list of them, to the references of class ``name``; the class need not exist.
@@ -271,23 +271,27 @@ class Recognizer:
 
 
 @dataclass(frozen=True, slots=True)
-class _BulkModel:
+class BulkModel:
     """The embedder as ``indexer.build`` wants it: pixels are prepared in its threads, embedded in its batches."""
 
     embedder: Embedder
 
     @property
     def dim(self) -> int:
+        """Floats in an embedding."""
         return self.embedder.dim
 
     @property
     def fingerprint(self) -> str:
+        """Of the embedder."""
         return self.embedder.fingerprint
 
     def prepare(self, image: Any) -> NDArray[np.uint8]:
+        """Return the pixels of the network's input."""
         return self.embedder.prepare(image)
 
     def embed(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        """Return unit vectors ``(n, dim)`` of prepared images."""
         return self.embedder.embed_pixels(images)
 
 
@@ -298,7 +302,7 @@ def _loaded(weights: str | os.PathLike[str] | Embedder, device: str | None) -> t
     return embedder, load_score(weights, dim=embedder.dim)
 
 
-def _weights_name(weights: str | os.PathLike[str] | Embedder) -> str:
+def weights_name(weights: str | os.PathLike[str] | Embedder) -> str:
     """What the gallery writes down, to find the weights again: a path is kept whole."""
     if isinstance(weights, Embedder):
         return "given"

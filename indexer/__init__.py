@@ -1,5 +1,6 @@
 """Vectors in, neighbours out."""
 
+from indexer.alignment import Loss
 from indexer.build import Plan, Report, Status, index, plan, status
 from indexer.changes import Changes, File, Renamed
 from indexer.compaction import Compaction
@@ -36,6 +37,7 @@ from indexer.repair import Repair
 from indexer.search import ClassHit, ClassHits, ReferenceHit, Score
 from indexer.seen import KnownFailure, Seen
 from indexer.sources import Failure, Found, Listing, find
+from indexer.upgrading import Upgrade, upgrade
 from indexer.vectors import METRICS, prototype, unit
 
 __all__ = [
@@ -74,6 +76,7 @@ __all__ = [
     "KnownFailure",
     "Listing",
     "Loaded",
+    "Loss",
     "Model",
     "Plan",
     "Portable",
@@ -92,6 +95,7 @@ __all__ = [
     "Stat",
     "Status",
     "Unusable",
+    "Upgrade",
     "WeightsError",
     "Where",
     "export_gallery",
@@ -104,4 +108,5 @@ __all__ = [
     "prototype",
     "status",
     "unit",
+    "upgrade",
 ]

@@ -48,7 +48,7 @@ class Catalog:
             except BaseException:
                 self._engine.dispose()
                 raise
-        self.id = hashlib.sha256(f"{self.gallery} {self.fingerprint}".encode()).hexdigest()[:32]
+        self.id = space(self.gallery, self.fingerprint)
         self._kept = self._engine.raw_connection()
         self._watch: Any = self._kept.driver_connection
         self._watching = threading.Lock()  # one connection for all threads
@@ -141,6 +141,11 @@ class Catalog:
     def _check_open(self) -> None:
         if self._closed:
             raise GalleryError(f"{self.path.parent}: the gallery is closed; open it again")
+
+
+def space(gallery: str, fingerprint: str) -> str:
+    """Return what tells apart the spaces in which the vectors of galleries lie: 32 hexadecimal digits."""
+    return hashlib.sha256(f"{gallery} {fingerprint}".encode()).hexdigest()[:32]
 
 
 def _opened(path: Path) -> tuple[Engine, dict[str, str]]:

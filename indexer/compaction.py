@@ -78,7 +78,8 @@ def clear(connection: Connection, oldest: int) -> int:
         count = connection.execute(delete(images).where(unused)).rowcount
         connection.execute(delete(classes).where(~_named_by(classes, TEMPORAL)))
     at_oldest = and_(upgrades.c.came <= oldest, or_(upgrades.c.went.is_(None), upgrades.c.went > oldest))
-    first = select(func.min(embedders.c.id)).where(~exists().where(at_oldest))
+    # Not NULL, which is in no set and outside of none either.
+    first = select(func.coalesce(func.min(embedders.c.id), 0)).where(~exists().where(at_oldest))
     needed = or_(embeddings.c.embedder_id.in_(select(upgrades.c.embedder_id)), embeddings.c.embedder_id.in_(first))
     connection.execute(delete(embeddings).where(~needed))
     return count

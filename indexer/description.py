@@ -28,11 +28,15 @@ _NAMED = 5  # keys that a summary names
 
 @dataclass(frozen=True, slots=True)
 class Described:
-    """A reference: where its image is, its content, and its own attributes, which go before those of its class."""
+    """A reference: where its image is, its content, and its own attributes, which go before those of its class.
+
+    ``mapped``: its image was gone at an upgrade, and its vector was mapped from the one by the embedder before.
+    """
 
     reference: str
     hash: str
     attributes: Attributes
+    mapped: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +70,8 @@ def describe(reader: Reader, class_id: int, name: str) -> Description:
     """Return what is known of a class."""
     rows = list(reader.references(of_class=class_id))
     own = dict(attributes.of_references(reader, [row.id for row in rows]))
-    listed = [Described(row.shown, row.hash, own.get(row.id, {})) for row in rows]
+    mapped = reader.mapped(of_class=class_id)
+    listed = [Described(row.shown, row.hash, own.get(row.id, {}), row.id in mapped) for row in rows]
     return Description(name, attributes.of_class(reader, class_id), listed)
 
 

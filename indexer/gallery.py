@@ -150,6 +150,11 @@ class Gallery:
         with self._catalog.reading(as_of) as reader:
             return reader.classes()
 
+    def mapped(self) -> int:
+        """Return the number of references whose vectors an upgrade mapped, as their images were gone."""
+        with self._catalog.reading() as reader:
+            return len(reader.mapped())
+
     def describe(self, name: str, *, as_of: int | None = None) -> Description:
         """Return the class with its attributes and its references with theirs; ClassMissing if there is none."""
         with self._catalog.reading(as_of) as reader:

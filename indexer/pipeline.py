@@ -142,7 +142,7 @@ def _prepared(
         try:
             data = source.read(path)
             if images.identify(data) != job.hash:
-                raise ImageError(path, "changed while the folder was being indexed; index it again")
+                raise ImageError(path, "has another content than when it was hashed; index the folder again")
             image = images.decode(data, path=path, max_pixels=max_pixels)
             if look is not None:
                 look(job.hash, image)

@@ -190,6 +190,35 @@ class Reader:
         """Return the condition that joins ``embeddings`` to a column of image ids: those of this embedder."""
         return and_(embeddings.c.image_id == image_id, embeddings.c.embedder_id == self.embedder_id)
 
+    def by(self, embedder: EmbedderRow) -> Reader:
+        """Return one that speaks of the vectors of another embedder, in the same transaction."""
+        return Reader(self.connection, embedder.dim, self._origin, embedder.id)
+
+    def first_embedder(self) -> int:
+        """Return the id of the embedder that the gallery was made with, as far as the history goes back."""
+        return self.connection.scalar(select(func.min(embedders.c.id))) or 0
+
+    def vectors_of(self, hashes: Iterable[str]) -> tuple[list[str], Vectors]:
+        """Return contents and their vectors, as far as the catalog has them; the same order for any embedder."""
+        joined = select(images.c.hash, embeddings.c.vector).join(embeddings, self.embedded(images.c.id))
+        rows = self.connection.execute(joined.where(images.c.hash.in_(hashes)).order_by(images.c.hash)).all()
+        return [row.hash for row in rows], unpacked([row.vector for row in rows], self.dim)
+
+    def truly_embedded(self, hashes: Iterable[str]) -> set[str]:
+        """Return those of the contents that were embedded, not mapped."""
+        joined = select(images.c.hash).join(embeddings, self.embedded(images.c.id)).where(~embeddings.c.mapped)
+        return {
+            hash for chunk in chunks(hashes) for hash in self.connection.scalars(joined.where(images.c.hash.in_(chunk)))
+        }
+
+    def mapped(self, *, of_class: int | None = None) -> set[int]:
+        """Return the ids of the live references, of a class or all, whose vectors were mapped."""
+        joined = select(references.c.id).join(embeddings, self.embedded(references.c.image_id))
+        joined = joined.where(references.c.went.is_(None), embeddings.c.mapped)
+        return set(
+            self.connection.scalars(joined if of_class is None else joined.where(references.c.class_id == of_class))
+        )
+
     def known(self, hashes: Iterable[str]) -> set[str]:
         """Return those of the hashes whose embedding the catalog holds."""
         return {hash for hash, embedded in self.images_of(hashes).items() if embedded}

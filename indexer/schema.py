@@ -58,7 +58,8 @@ images = Table(
     Column("hash", Text, nullable=False, unique=True),
     sqlite_autoincrement=True,
 )
-# What made the vectors. The one with the lowest id is the gallery's first; nothing of a row ever changes.
+# What made the vectors. The one with the lowest id is the gallery's first; of a row nothing but the description, which
+# says where the weights are, ever changes.
 embedders = Table(
     "embedders",
     tables,

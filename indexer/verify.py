@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from itertools import groupby, islice
 from operator import itemgetter
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 from sqlalchemy import select, text
 
 from indexer import view_file
-from indexer.catalog import Catalog
+from indexer.catalog import Catalog, space
 from indexer.errors import ArgumentError, FirstsightError
 from indexer.faiss_index import FaissIndex
 from indexer.folder import PROTOTYPES, REFERENCES
@@ -130,7 +131,8 @@ def _saved_views(catalog: Catalog, reader: Reader, folder: Path) -> Iterator[str
         try:
             index, label = view_file.load(folder / what, what=what, gallery=catalog.id, dim=catalog.dim)
         except NoView as error:
-            yield f"{what} {error}; the next query makes it anew"
+            if not _is_of_another_embedder(catalog, reader, folder / what, what):
+                yield f"{what} {error}; the next query makes it anew"
             continue
         stamp = Stamp(label.revision, label.mark)
         if stamp.revision < oldest:
@@ -139,6 +141,15 @@ def _saved_views(catalog: Catalog, reader: Reader, folder: Path) -> Iterator[str
             yield f"{what} shows a revision that this gallery never had; the next query makes it anew"
         elif stamp == reader.newest():
             yield from _differences(what, index, truth(reader))
+
+
+def _is_of_another_embedder(catalog: Catalog, reader: Reader, path: Path, what: str) -> bool:
+    """Whether a whole view shows this gallery before an upgrade, or before one was undone: it only lags behind."""
+    for fingerprint, dim in reader.connection.execute(select(embedders.c.fingerprint, embedders.c.dim)):
+        with suppress(NoView):
+            view_file.load(path, what=what, gallery=space(catalog.gallery, fingerprint), dim=dim)
+            return True
+    return False
 
 
 def _true_references(reader: Reader) -> Iterator[tuple[list[int], Vectors]]:

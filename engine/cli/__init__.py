@@ -36,6 +36,7 @@ COMMANDS: Final = {
     "export": "exchange",
     "import": "exchange",
     "merge": "exchange",
+    "upgrade": "upgrading",
     "tune": "tuning",
     "train": "learning",
     "evaluate": "evaluation",

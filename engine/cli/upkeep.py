@@ -93,6 +93,7 @@ def _show_facts(opened: Gallery, *, json: bool) -> None:
         "dim": opened.dim,
         "index": opened.serving().kind,
         "fingerprint": opened.fingerprint,
+        "mapped": opened.mapped(),
     }
     if json:
         display.print_json(facts)

@@ -48,16 +48,17 @@ def write_photo(path, seed):
     return path
 
 
-def stored(gallery):
-    """What the catalog holds, read past all of the program: {(name, hash, root, path): vector}."""
+def stored(gallery, embedder="toy"):
+    """What the catalog holds, read past all of the program: {(name, hash, root, path): vector by that embedder}."""
     query = """
         SELECT names.name, images.hash, r.root, r.path, e.vector FROM "references" AS r
         JOIN images ON images.id = r.image_id JOIN names ON names.class_id = r.class_id
         JOIN embeddings AS e ON e.image_id = r.image_id
+        JOIN embedders ON embedders.id = e.embedder_id AND embedders.fingerprint = ?
         WHERE r.went IS NULL AND names.went IS NULL
     """
     with closing(sqlite3.connect(Path(gallery) / "catalog.sqlite")) as connection:
-        return {row[:4]: row[4] for row in connection.execute(query)}
+        return {row[:4]: row[4] for row in connection.execute(query, (embedder,))}
 
 
 @pytest.fixture

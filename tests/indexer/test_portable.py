@@ -85,6 +85,29 @@ def test_answers_are_the_same_to_the_bit_also_after_an_undo_on_both_sides(path, 
     assert answers(tmp_path / "back.gallery", queries) == answers(path, queries)
 
 
+def test_every_revision_is_answered_as_before(path, tmp_path, random_units):
+    export_gallery(path, tmp_path / "out")
+    import_gallery(tmp_path / "out", tmp_path / "back.gallery")
+
+    with Gallery.open(path) as one, Gallery.open(tmp_path / "back.gallery") as other:
+        for revision in range(1, 12):
+            there = [gallery.search_references(random_units(5), k=9, as_of=revision) for gallery in (one, other)]
+            assert there[0] == there[1]
+            assert one.classes(as_of=revision) == other.classes(as_of=revision)
+
+
+def test_a_compacted_gallery_comes_back_with_what_is_left_of_its_log(path, tmp_path):
+    with Gallery.open(path) as gallery:
+        gallery.compact(keep=3)
+        left = gallery.log()
+    export_gallery(path, tmp_path / "out")
+
+    assert import_gallery(tmp_path / "out", tmp_path / "back.gallery").revision == 11
+    with Gallery.open(tmp_path / "back.gallery") as gallery:
+        assert gallery.log() == left
+        assert gallery.verify() == []
+
+
 def test_an_imported_gallery_exports_to_the_same_bytes(path, tmp_path):
     export_gallery(path, tmp_path / "one")
     import_gallery(tmp_path / "one", tmp_path / "back.gallery")

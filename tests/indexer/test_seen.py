@@ -318,7 +318,7 @@ rows = st.dictionaries(
         st.builds(Stat, st.integers(0, 2**63 - 1), st.integers(-(2**62), 2**63 - 1), st.integers(-1, 2**63 - 1)),
         st.none() | st.just("hash"),
         st.none() | st.just("is bad"),
-    ),
+    ).filter(lambda one: one.hash or one.reason),
 )
 
 

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import json
+import sys
+
+import pytest
+import torch
+
+from engine import cli
+from engine.embedder import Embedder
+from engine.preprocessing import Preprocessing
+from engine.recognizer import Recognizer
+from engine.upgrading import upgrade_gallery
+from engine.weights import save_checkpoint
+from indexer.errors import EmbedderMismatch, GalleryMissing, WeightsError
+
+
+@pytest.fixture
+def newer(tmp_path):
+    torch.manual_seed(7)
+    path = tmp_path / "newer.safetensors"
+    embedder = Embedder("tiny", dim=12, preprocessing=Preprocessing.whole(36)).eval()
+    save_checkpoint(path, embedder, torch.nn.Module(), {"recipe": "contrastive"})
+    return path
+
+
+@pytest.fixture
+def birds(photos, weights, tmp_path):
+    with Recognizer.create(tmp_path / "birds", weights=weights) as birds:
+        birds.index(photos)
+    return tmp_path / "birds"
+
+
+@pytest.fixture
+def run(capsys, monkeypatch):
+    """Run a command; return exit status, standard output and standard error."""
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["firstsight", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+        captured = capsys.readouterr()
+        return stopped.value.code, captured.out, captured.err
+
+    return call
+
+
+def test_an_upgraded_gallery_answers_as_one_indexed_with_the_new_weights(birds, photos, newer, tmp_path):
+    report = upgrade_gallery(birds, weights=newer)
+
+    with Recognizer.create(tmp_path / "fresh", weights=newer) as fresh, Recognizer.open(birds) as upgraded:
+        fresh.index(photos)
+        assert report.embedded == len(fresh.gallery) == len(upgraded.gallery)
+        assert upgraded.gallery.embedder == {"weights": str(newer)}
+        for image in sorted(photos.rglob("*.*"))[::3]:
+            expected = [(match.name, match.score) for match in fresh.recognize(image).matches]
+            found = [(match.name, match.score) for match in upgraded.recognize(image).matches]
+            assert [name for name, _ in found] == [name for name, _ in expected]
+            assert [score for _, score in found] == pytest.approx([score for _, score in expected], abs=1e-5)
+
+
+def test_the_command_does_what_the_library_does(run, birds, newer, weights):
+    code, out, _ = run("upgrade", "-g", birds, "--weights", newer, "--json")
+    told = json.loads(out)
+
+    assert code == 0
+    assert (told["embedded"], told["mapped"], told["dropped"], told["loss"], told["revision"]) == (12, 0, 0, None, 2)
+    with Recognizer.open(birds) as upgraded:
+        assert upgraded.embedder.dim == 12
+        upgraded.gallery.undo()
+    with Recognizer.open(birds) as old:
+        assert old.gallery.embedder == {"weights": str(weights)}
+    with pytest.raises(EmbedderMismatch):
+        Recognizer.open(birds, weights=newer)
+
+
+def test_what_cannot_be_is_told_in_one_line(run, birds, photos, newer, tmp_path):
+    with pytest.raises(GalleryMissing):
+        upgrade_gallery(tmp_path / "nowhere", weights=newer)
+    with pytest.raises(WeightsError):
+        upgrade_gallery(birds, weights=tmp_path / "nothing")
+    next(photos.rglob("*.*")).unlink()
+
+    code, out, line = run("upgrade", "--gallery", birds, "--weights", newer, "--json")
+
+    assert (code, out, line.count("\n")) == (1, "", 1)
+    assert "--drop-missing" in line
+    assert upgrade_gallery(birds, weights=newer, drop_missing=True).dropped == 1
