@@ -8,10 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from indexer import promise
 from indexer.errors import ArgumentError
-
-Z = 1.959964
-"""Standard deviations on either side of the mean that hold 95 % of a normal distribution."""
+from indexer.promise import Z
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +34,7 @@ def wilson(right: int, trials: int) -> tuple[float, float]:
     """Return the 95 % interval, within 0..1, of the share of ``right`` in ``trials`` (Wilson 1927)."""
     if trials < 1 or not 0 <= right <= trials:
         raise ArgumentError(f"{right} right of {trials} trials: there must be a trial, and no more right than trials")
-    share = right / trials
-    middle = (share + Z * Z / (2 * trials)) / (1 + Z * Z / trials)
-    half = Z * math.sqrt(share * (1 - share) / trials + Z * Z / (4 * trials**2)) / (1 + Z * Z / trials)
-    return max(0.0, middle - half), min(1.0, middle + half)
+    return promise.wilson(right / trials, trials)
 
 
 def mean_interval(figures: ArrayLike) -> tuple[float, float, float]:

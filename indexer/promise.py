@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from indexer.vectors import Vectors
 
-Z = 1.959964  # standard deviations below the mean that a normal variable exceeds in 97.5 of 100 cases
+Z = 1.959964
+"""Standard deviations on either side of the mean that hold 95 % of a normal distribution."""
 ROUNDING = 1e-6  # two ways to compute a float32 cosine differ by less
 
 
@@ -28,7 +29,7 @@ def shares_found(scores: Vectors, exact: Vectors) -> NDArray[np.float64]:
 
 
 def lower_bound(shares: NDArray[np.floating[Any]], k: int) -> float:
-    """Return the lower end of the 95 % interval of the mean of shares ``(n,)`` of k (Wilson 1927).
+    """Return the lower end of the 95 % interval of the mean of shares ``(n,)`` of k.
 
     Neighbours of one query are found or missed together, so n queries for k neighbours are fewer than n k trials: as
     many as would spread as the shares do, and no fewer than n.
@@ -37,6 +38,11 @@ def lower_bound(shares: NDArray[np.floating[Any]], k: int) -> float:
     trials = float(len(shares))
     if spread > 0:
         trials *= min(max(mean * (1 - mean) / spread, 1.0), float(k))
-    middle = (mean + Z * Z / (2 * trials)) / (1 + Z * Z / trials)
-    half = Z * math.sqrt(mean * (1 - mean) / trials + Z * Z / (4 * trials**2)) / (1 + Z * Z / trials)
-    return max(0.0, middle - half)
+    return wilson(mean, trials)[0]
+
+
+def wilson(share: float, trials: float) -> tuple[float, float]:
+    """Return the 95 % interval, within 0..1, of a share that was found in so many trials (Wilson 1927)."""
+    middle = (share + Z * Z / (2 * trials)) / (1 + Z * Z / trials)
+    half = Z * math.sqrt(share * (1 - share) / trials + Z * Z / (4 * trials**2)) / (1 + Z * Z / trials)
+    return max(0.0, middle - half), min(1.0, middle + half)

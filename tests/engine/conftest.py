@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
+from engine import cli
+from engine.batches import LabelledImages
 from engine.embedder import BACKBONES, Embedder
 from engine.preprocessing import Preprocessing
 from engine.weights import save_checkpoint
@@ -66,3 +69,41 @@ def photos(tmp_path) -> Path:
         for j in range(3):
             draw(colour, 10 * i + j).save(folder / name / f"{j}.png")
     return folder
+
+
+@pytest.fixture
+def run(capsys, monkeypatch):
+    """Run a command; return exit status, standard output and standard error."""
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["firstsight", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+        captured = capsys.readouterr()
+        return stopped.value.code, captured.out, captured.err
+
+    return call
+
+
+class Untouchable:
+    """Pixels that no sampler may ask for."""
+
+    def __init__(self, count):
+        self.count = count
+
+    def __len__(self):
+        return self.count
+
+    def __getitem__(self, index):
+        raise AssertionError("a sampler asked for pixels")
+
+
+@pytest.fixture
+def labelled():
+    """Make images, so many of each class, for a sampler to draw from."""
+
+    def make(counts, *, quarter_turns=False):
+        classes = [name for name, count in counts.items() for _ in range(count)]
+        return LabelledImages(Untouchable(len(classes)), classes, quarter_turns=quarter_turns)
+
+    return make

@@ -8,33 +8,15 @@ import pytest
 import torch
 from PIL import Image
 
-from engine.batches import Balanced, Batch, LabelledImages, read_folder
+from engine.batches import Balanced, Batch, read_folder
 from engine.preprocessing import Preprocessing
 from indexer.errors import ArgumentError, SourceError
 
 CPU = torch.device("cpu")
 
 
-class Untouchable:
-    """Pixels that no sampler may ask for."""
-
-    def __init__(self, count):
-        self.count = count
-
-    def __len__(self):
-        return self.count
-
-    def __getitem__(self, index):
-        raise AssertionError("a sampler asked for pixels")
-
-
-def labelled(counts, *, quarter_turns=False):
-    classes = [name for name, count in counts.items() for _ in range(count)]
-    return LabelledImages(Untouchable(len(classes)), classes, quarter_turns=quarter_turns)
-
-
 @pytest.mark.parametrize("siblings", [0.0, 1.0])
-def test_a_balanced_batch_has_p_classes_of_k_images_and_asks_for_no_pixel(siblings):
+def test_a_balanced_batch_has_p_classes_of_k_images_and_asks_for_no_pixel(siblings, labelled):
     images = labelled({f"{letter}/{i}": 1 + i for letter in "abc" for i in range(6)})
     sampler = Balanced(n_classes=8, n_images=3, siblings=siblings)
 
@@ -45,7 +27,7 @@ def test_a_balanced_batch_has_p_classes_of_k_images_and_asks_for_no_pixel(siblin
     assert set(counts.values()) == {3}
 
 
-def test_images_repeat_only_when_a_class_has_too_few():
+def test_images_repeat_only_when_a_class_has_too_few(labelled):
     images = labelled({"many": 5, "few": 2, "one": 1})
 
     for seed in range(50):
@@ -54,7 +36,7 @@ def test_images_repeat_only_when_a_class_has_too_few():
         assert {images.names[label]: count for label, count in distinct.items()} == {"many": 4, "few": 2, "one": 1}
 
 
-def test_siblings_come_from_one_folder_as_far_as_it_goes():
+def test_siblings_come_from_one_folder_as_far_as_it_goes(labelled):
     images = labelled({f"{letter}/{i}": 2 for letter in "abcdef" for i in range(5)}, quarter_turns=True)
 
     for seed in range(30):
@@ -63,14 +45,14 @@ def test_siblings_come_from_one_folder_as_far_as_it_goes():
         assert len([group for group in images.siblings if labels & set(group)]) == 2
 
 
-def test_the_same_seed_draws_the_same_rows():
+def test_the_same_seed_draws_the_same_rows(labelled):
     images = labelled({str(i): 4 for i in range(20)})
 
     assert Balanced().draw(images, Random(5)) == Balanced().draw(images, Random(5))
     assert Balanced().draw(images, Random(5)) != Balanced().draw(images, Random(6))
 
 
-def test_too_few_classes_are_refused_with_both_numbers():
+def test_too_few_classes_are_refused_with_both_numbers(labelled):
     with pytest.raises(ArgumentError, match=r"asks for 8 classes, the folder holds 3"):
         Balanced().check(labelled({"a": 4, "b": 4, "c": 4}))
 
@@ -125,7 +107,7 @@ def test_one_class_is_not_enough_to_learn_from(tmp_path):
         read_folder(tmp_path, Preprocessing.whole(32))
 
 
-def test_rows_of_lists_every_row_once():
+def test_rows_of_lists_every_row_once(labelled):
     images = labelled({"a": 3, "b": 1, "c": 2}, quarter_turns=True)
 
     rows = np.concatenate(images.rows_of)

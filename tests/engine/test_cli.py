@@ -12,23 +12,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from engine import cli
 from engine.recognizer import Recognizer
 from indexer import gallery as gallery_module
-
-
-@pytest.fixture
-def run(capsys, monkeypatch):
-    """Run a command; return exit status, standard output and standard error."""
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["firstsight", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stopped:
-            cli.main()
-        captured = capsys.readouterr()
-        return stopped.value.code, captured.out, captured.err
-
-    return call
 
 
 @pytest.fixture

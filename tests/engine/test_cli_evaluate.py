@@ -3,32 +3,16 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import asdict
 
 import pytest
 import torch
 from PIL import Image
 
-from engine import cli
 from engine.evaluation import evaluate_folder
 from engine.recognizer import Recognizer
 
 torch.set_num_threads(1)
-
-
-@pytest.fixture
-def run(capsys, monkeypatch):
-    """Run a command; return exit status, standard output and standard error."""
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["firstsight", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stopped:
-            cli.main()
-        captured = capsys.readouterr()
-        return stopped.value.code, captured.out, captured.err
-
-    return call
 
 
 @pytest.fixture

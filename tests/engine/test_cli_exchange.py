@@ -10,24 +10,9 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 
-from engine import cli
 from indexer.gallery import Gallery
 from indexer.merging import merge
 from indexer.portable import export_gallery, import_gallery
-
-
-@pytest.fixture
-def run(capsys, monkeypatch):
-    """Run a command; return exit status, standard output and standard error."""
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["firstsight", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stopped:
-            cli.main()
-        captured = capsys.readouterr()
-        return stopped.value.code, captured.out, captured.err
-
-    return call
 
 
 @pytest.fixture

@@ -9,23 +9,8 @@ from dataclasses import asdict
 
 import pytest
 
-from engine import cli
 from engine.recognizer import Recognizer
 from indexer.gallery import Gallery
-
-
-@pytest.fixture
-def run(capsys, monkeypatch):
-    """Run a command; return exit status, standard output and standard error."""
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["firstsight", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stopped:
-            cli.main()
-        captured = capsys.readouterr()
-        return stopped.value.code, captured.out, captured.err
-
-    return call
 
 
 @pytest.fixture

@@ -11,25 +11,13 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 
-from engine import charts, cli
+from engine import charts
 from engine.cli.tuning import drawing
 from indexer.approximate import Choice
 from indexer.gallery import Gallery
 from indexer.history import Coming
 from indexer.trials import Promise, Trial
 from indexer.tuning import Tuning
-
-
-@pytest.fixture
-def run(capsys, monkeypatch):
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["firstsight", "tune", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stopped:
-            cli.main()
-        captured = capsys.readouterr()
-        return stopped.value.code, captured.out, captured.err
-
-    return call
 
 
 @pytest.fixture
@@ -44,7 +32,7 @@ def birds(tmp_path):
 
 
 def test_a_small_gallery_is_searched_exactly(run, birds):
-    code, out, err = run("--gallery", birds)
+    code, out, err = run("tune", "--gallery", birds)
 
     assert (code, err) == (0, "")
     assert "fast enough" in out
@@ -60,7 +48,7 @@ def test_json_is_what_the_library_found(run, birds, monkeypatch):
     monkeypatch.setattr(Gallery, "tune", remember)
     options = ["--ann-recall", 0.9, "-k", 5, "--latency-ms", 2, "--bytes-a-vector", 400, "--apply"]
 
-    code, out, _ = run("--gallery", birds, *options, "--json")
+    code, out, _ = run("tune", "--gallery", birds, *options, "--json")
 
     assert code == 0
     assert asked == [(Promise(0.9, 5, 2.0, 400.0), True)]
@@ -70,7 +58,9 @@ def test_json_is_what_the_library_found(run, birds, monkeypatch):
 
 
 def test_all_that_was_tried_is_in_the_table_and_in_the_drawing(run, birds, tmp_path):
-    code, out, _ = run("--gallery", birds, "--latency-ms", 0, "--ann-recall", 0.8, "--plot", tmp_path / "tried.svg")
+    code, out, _ = run(
+        "tune", "--gallery", birds, "--latency-ms", 0, "--ann-recall", 0.8, "--plot", tmp_path / "tried.svg"
+    )
 
     assert code == 0
     drawn = ET.parse(tmp_path / "tried.svg")
@@ -81,7 +71,7 @@ def test_all_that_was_tried_is_in_the_table_and_in_the_drawing(run, birds, tmp_p
 
 
 def test_a_promise_that_nobody_can_mean_is_refused_in_a_line(run, birds):
-    code, out, err = run("--gallery", birds, "--ann-recall", 2)
+    code, out, err = run("tune", "--gallery", birds, "--ann-recall", 2)
 
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert "ann_recall is a share" in err

@@ -6,31 +6,12 @@ from random import Random
 import pytest
 import torch
 
-from engine.batches import LabelledImages
 from engine.episodes import Episodes, split
 from indexer.errors import ArgumentError
 
 
-class Untouchable:
-    """Pixels that no sampler may ask for."""
-
-    def __init__(self, count):
-        self.count = count
-
-    def __len__(self):
-        return self.count
-
-    def __getitem__(self, index):
-        raise AssertionError("a sampler asked for pixels")
-
-
-def labelled(counts, *, quarter_turns=False):
-    classes = [name for name, count in counts.items() for _ in range(count)]
-    return LabelledImages(Untouchable(len(classes)), classes, quarter_turns=quarter_turns)
-
-
 @pytest.mark.parametrize("siblings", [0.0, 1.0])
-def test_an_episode_has_n_way_classes_of_support_and_queries_each_and_asks_for_no_pixel(siblings):
+def test_an_episode_has_n_way_classes_of_support_and_queries_each_and_asks_for_no_pixel(siblings, labelled):
     images = labelled({f"{letter}/{i}": 1 + i for letter in "abc" for i in range(6)})
 
     rows = Episodes(n_way=7, k_shot=2, n_query=3, siblings=siblings).draw(images, Random(0))
@@ -40,7 +21,7 @@ def test_an_episode_has_n_way_classes_of_support_and_queries_each_and_asks_for_n
     assert set(counts.values()) == {5}
 
 
-def test_the_support_repeats_no_image_and_the_queries_show_others_as_far_as_a_class_goes():
+def test_the_support_repeats_no_image_and_the_queries_show_others_as_far_as_a_class_goes(labelled):
     images = labelled({"one": 1, "two": 2, "three": 3, "four": 4, "nine": 9})
 
     for seed in range(50):
@@ -54,7 +35,7 @@ def test_the_support_repeats_no_image_and_the_queries_show_others_as_far_as_a_cl
             assert bool(set(support) & set(queries)) == (held <= 3), name
 
 
-def test_every_image_is_in_the_support_of_some_episode_and_asked_about_in_another():
+def test_every_image_is_in_the_support_of_some_episode_and_asked_about_in_another(labelled):
     images = labelled({"a": 4, "b": 4, "c": 4})
     known, asked = set(), set()
 
@@ -66,7 +47,7 @@ def test_every_image_is_in_the_support_of_some_episode_and_asked_about_in_anothe
     assert known == asked == set(range(12))
 
 
-def test_siblings_come_from_one_folder_as_far_as_it_goes():
+def test_siblings_come_from_one_folder_as_far_as_it_goes(labelled):
     images = labelled({f"{letter}/{i}": 2 for letter in "abcdef" for i in range(5)}, quarter_turns=True)
 
     for seed in range(30):
@@ -75,7 +56,7 @@ def test_siblings_come_from_one_folder_as_far_as_it_goes():
         assert len([group for group in images.siblings if labels & set(group)]) == 2
 
 
-def test_the_same_seed_draws_the_same_rows():
+def test_the_same_seed_draws_the_same_rows(labelled):
     images = labelled({str(i): 4 for i in range(20)})
     sampler = Episodes(n_way=5)
 
@@ -83,7 +64,7 @@ def test_the_same_seed_draws_the_same_rows():
     assert sampler.draw(images, Random(5)) != sampler.draw(images, Random(6))
 
 
-def test_too_few_classes_are_refused_with_both_numbers():
+def test_too_few_classes_are_refused_with_both_numbers(labelled):
     with pytest.raises(ArgumentError, match=r"asks for 20 classes, the folder holds 3: use at most 3 ways"):
         Episodes().check(labelled({"a": 4, "b": 4, "c": 4}))
 
@@ -119,7 +100,7 @@ def test_the_first_rows_of_each_label_are_its_support_and_the_rest_its_queries(l
     assert sorted(pairs) == queries
 
 
-def test_what_a_sampler_draws_splits_into_what_it_promised():
+def test_what_a_sampler_draws_splits_into_what_it_promised(labelled):
     images = labelled({str(i): 1 + i for i in range(8)})
     rows = Episodes(n_way=6, k_shot=2, n_query=3).draw(images, Random(0))
 

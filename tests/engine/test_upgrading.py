@@ -1,12 +1,10 @@
 from __future__ import annotations
 
 import json
-import sys
 
 import pytest
 import torch
 
-from engine import cli
 from engine.embedder import Embedder
 from engine.preprocessing import Preprocessing
 from engine.recognizer import Recognizer
@@ -29,20 +27,6 @@ def birds(photos, weights, tmp_path):
     with Recognizer.create(tmp_path / "birds", weights=weights) as birds:
         birds.index(photos)
     return tmp_path / "birds"
-
-
-@pytest.fixture
-def run(capsys, monkeypatch):
-    """Run a command; return exit status, standard output and standard error."""
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["firstsight", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stopped:
-            cli.main()
-        captured = capsys.readouterr()
-        return stopped.value.code, captured.out, captured.err
-
-    return call
 
 
 def test_an_upgraded_gallery_answers_as_one_indexed_with_the_new_weights(birds, photos, newer, tmp_path):
