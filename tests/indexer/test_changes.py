@@ -75,6 +75,7 @@ def test_every_file_counts_once_as_what_happened_to_it(now, expected):
         (("a/1 one", "a/2 two"), ("c/1 one",), {"moved": ["c/1"], "removed": 1}),
         (("a/1 one", "a/2 two"), ("c/1 one", "a/2 two"), {"moved": ["c/1"], "unchanged": 1, "leave": [1]}),
         (("a/1 one", "a/2 two"), ("c/1 one", "a/3 new"), {"moved": ["c/1"], "added": ["a/3"], "removed": 1}),
+        (("a/1 one",), ("c/1 one", "a/2 new"), {"moved": ["c/1"], "added": ["a/2"]}),
         (("a/1 one", "b/1 two"), ("b/1 two", "b/2 one"), {"moved": ["b/2"], "unchanged": 1, "leave": [1]}),
         (("a/1 one", "a/2 two"), ("c/1 one", "d/2 two"), {"moved": ["c/1", "d/2"]}),
         # Two classes become one: neither is renamed.
