@@ -82,6 +82,11 @@ class Reader:
         ).first()
         return self._origin if row is None else Stamp(*row)
 
+    def stamp(self, revision: int) -> Stamp:
+        """Return the stamp of a revision that is there."""
+        mark = self.connection.scalar(select(revisions.c.mark).where(revisions.c.id == revision))
+        return self._origin if mark is None else Stamp(revision, mark)
+
     def knows(self, stamp: Stamp) -> bool:
         """Return whether that revision is part of this history."""
         mark = self.connection.scalar(select(revisions.c.mark).where(revisions.c.id == stamp.revision))

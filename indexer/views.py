@@ -14,6 +14,7 @@ from indexer import folder
 from indexer.catalog import Catalog
 from indexer.errors import EmbedderMismatch, FirstsightError, GalleryError
 from indexer.lock import WriterLock
+from indexer.past import check_known
 from indexer.reader import Reader, Stamp
 from indexer.snapshot import Snapshot
 
@@ -70,13 +71,9 @@ class Views:
 
     def _past(self, revision: int) -> Snapshot:
         """Return that revision; RevisionMissing if it is not there. Those asked for last are kept."""
-        with self._catalog.reading(revision) as past:
-            stamp = past.newest()
-            if past.embedder_id != self._catalog.embedder_id:
-                raise EmbedderMismatch(
-                    f"{self._path}: revision {revision} has the vectors of another embedder, which a query by this one"
-                    " cannot be compared with; ask as of one since the upgrade"
-                )
+        with self._catalog.reading() as reader:
+            check_known(reader.connection, revision)
+            stamp = reader.stamp(revision)
         near = self._newest()
         if stamp == near.stamp:
             return near
@@ -94,6 +91,11 @@ class Views:
                 near = Snapshot.load(self._catalog, reader, self._path)
             touched = reader.touched_since(stamp.revision)
         with self._catalog.reading(stamp.revision) as past:
+            if past.embedder_id != self._catalog.embedder_id:
+                raise EmbedderMismatch(
+                    f"{self._path}: revision {stamp.revision} has the vectors of another embedder, which a query by"
+                    " this one cannot be compared with; ask as of one since the upgrade"
+                )
             return near.at(past, touched)
 
     @contextmanager
