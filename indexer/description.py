@@ -15,7 +15,7 @@ from indexer.attributes import Attributes, Place
 from indexer.errors import ArgumentError, ClassMissing
 from indexer.history import Change
 from indexer.images import printable
-from indexer.names import suggestion
+from indexer.names import check_name, suggestion
 from indexer.reader import Reader, chunks
 from indexer.schema import images, references
 
@@ -66,6 +66,14 @@ class Description:
         return found.pop()
 
 
+def class_id(reader: Reader, name: str) -> int:
+    """Return the id of the class of that name; ClassMissing if there is none."""
+    found = reader.class_id(check_name(name))
+    if found is None:
+        raise _missing(reader, name)
+    return found
+
+
 def describe(reader: Reader, class_id: int, name: str) -> Description:
     """Return what is known of a class."""
     rows = list(reader.references(of_class=class_id))
@@ -83,7 +91,7 @@ def set_attributes(reader: Reader, changes: Iterable[Setting]) -> Change:
     found: dict[Place, Attributes] = {}
     for name, hash, more in wanted:
         if name not in class_ids:
-            raise ClassMissing(f"there is no class {name!r}{suggestion(name, reader.names().values())}")
+            raise _missing(reader, name)
         class_id = class_ids[name]
         if hash is not None and (class_id, hash) not in image_ids:
             raise ArgumentError(f"the class {name!r} has no reference sha256:{hash[:12]}; nothing was changed")
@@ -107,6 +115,10 @@ def writing(
         attributes.write(reader.connection, revision, *attributes.rewritten(reader, changes))
 
     return write
+
+
+def _missing(reader: Reader, name: str) -> ClassMissing:
+    return ClassMissing(f"there is no class {name!r}{suggestion(name, reader.names().values())}")
 
 
 def _image_ids(reader: Reader, hashes: Iterable[str]) -> dict[tuple[int, str], int]:
