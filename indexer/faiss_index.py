@@ -9,17 +9,13 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.among import FEW, search_among
+from indexer.among import search_among
 from indexer.buffer import Buffer, Ids
 from indexer.vectors import Vectors
 
 __all__ = ["FaissIndex", "Ids"]
 
 _FAISS: Any = faiss  # its type stubs know neither the selector's argument nor a call with one
-# FAISS multiplies matrices when as many queries come at once, and takes each by itself when fewer do. Its own limit is
-# 128,000, and batches were searched up to nine times slower than they need be; at two queries its loops are faster, at
-# four the matrices. It is one setting of the whole process: all that searches exactly imports this file.
-_FAISS.cvar.distance_compute_blas_threshold = BATCHED = 4
 WASTE_ROWS, WASTE_SHARE = 1024, 0.125  # dead rows beyond both are worth a copy of the others
 
 
@@ -27,7 +23,8 @@ class FaissIndex:
     """Unit vectors by id. Exact: the scores are the cosines with every vector in it.
 
     An index never changes: ``adding`` and ``without`` return another version, which shares the memory of this one and
-    masks what it lacks. Any number of threads may use it.
+    masks what it lacks. Any number of threads may use it. Of one that comes from a file, vectors are read when they are
+    first asked for, and NoView is raised if they cannot be believed.
     """
 
     def __init__(
@@ -73,7 +70,8 @@ class FaissIndex:
 
     def without(self, ids: Iterable[int]) -> Self:
         """Return this index without the vectors of these ids; ids that are not here are passed over."""
-        going = np.isin(self._buffer.ids[: self._count], _as_ids(ids))
+        unwanted = _as_ids(ids)
+        going = np.isin(self._buffer.ids[: self._count], unwanted) if len(unwanted) else np.zeros(0, bool)
         if not going.any():
             return self
         return type(self)(self.dim, self._buffer, count=self._count, dead=going | self._mask)
@@ -90,8 +88,6 @@ class FaissIndex:
     def search_rows(self, queries: Vectors, k: int) -> tuple[Vectors, Ids]:
         """Return what ``search`` does with rows in place of ids, for ``at`` and ``ids_at``."""
         queries, k = np.ascontiguousarray(queries, np.float32), min(k, len(self))
-        if self._gone and len(queries) >= FEW:  # FAISS never multiplies matrices where rows are masked
-            return search_among(self._buffer.vectors, self._living(), queries, k)
         scores, rows = np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
         if scores.size:
             sizes = (self.dim, len(queries), self._count, k)
@@ -101,11 +97,11 @@ class FaissIndex:
 
     def search_among(self, rows: Ids, queries: Vectors, k: int) -> tuple[Vectors, Ids]:
         """Return what ``search_rows`` does, of these rows of this version only; ascending, they are found fastest."""
-        return search_among(self._buffer.vectors, rows, queries, k)
+        return search_among(self._buffer.holding(rows), rows, queries, k)
 
     def at(self, rows: Ids) -> Vectors:
         """Return copies, ``(n, dim)``, of the vectors in these rows."""
-        return self._buffer.vectors[rows]
+        return self._buffer.holding(rows)[rows]
 
     def ids_at(self, rows: Ids) -> Ids:
         """Return the ids of these rows."""

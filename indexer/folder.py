@@ -15,6 +15,8 @@ from indexer.errors import GalleryError, GalleryExists, GalleryMissing
 CATALOG = "catalog.sqlite"
 REFERENCES = "references.faiss"
 PROTOTYPES = "prototypes.faiss"
+KNOWN = "known.pages"
+VIEWS = (REFERENCES, PROTOTYPES, KNOWN)
 NEARBY = "nearby.faiss"
 LOCK = "writer.lock"
 VIEWS_LOCK = "views.lock"

@@ -183,7 +183,7 @@ class Gallery(AskedGallery):
         Views and indexes are made anew; embeddings that no reference has go; so do rows that hang in the air.
         """
         with self._writer.held():
-            wrong = any(sentence.startswith(verify.VIEWS) for sentence in self.verify())
+            wrong = any(sentence.startswith(verify.OF_VIEWS) for sentence in self.verify())
             done = repair.repair(self._catalog)
             if done or wrong:
                 self._views.rebuild()

@@ -48,8 +48,12 @@ class AskedGallery(OpenedGallery):
         points, chosen = as_queries(queries, self.dim), metric_named(metric)
         k, shortlist = check_count("k", k), check_count("shortlist", shortlist, least=0)
         asked = None if where is None else Conditions(where)
-        with self._views.fresh(as_of) as snapshot:
-            return search.classes(snapshot, points, k=k, metric=chosen, shortlist=shortlist, score=score, where=asked)
+        return self._views.ask(
+            lambda snapshot: search.classes(
+                snapshot, points, k=k, metric=chosen, shortlist=shortlist, score=score, where=asked
+            ),
+            as_of,
+        )
 
     def search_references(
         self,
@@ -71,8 +75,10 @@ class AskedGallery(OpenedGallery):
         points, chosen, k = as_queries(queries, self.dim), metric_named(metric), check_count("k", k)
         asked = None if where is None else Conditions(where)
         nearest = self._nearest.search_rows if as_of is None else search.exactly
-        with self._views.fresh(as_of) as snapshot:
-            return search.references(snapshot, points, k=k, metric=chosen, where=asked, nearest=nearest)
+        return self._views.ask(
+            lambda snapshot: search.references(snapshot, points, k=k, metric=chosen, where=asked, nearest=nearest),
+            as_of,
+        )
 
     def tune(self, promise: Promise | None = None, *, apply: bool = False, progress: Progress | None = None) -> Tuning:
         """Find the index of the references that keeps a promise of ``ann_recall`` at least cost. Takes minutes.
@@ -82,10 +88,11 @@ class AskedGallery(OpenedGallery):
             apply: search the references by it from now on.
             progress: told of each step.
         """
-        with self._views.fresh() as snapshot:
-            tuning = tune_references(snapshot, promise, progress=progress)
+        tuning, ids = self._views.ask(
+            lambda snapshot: (tune_references(snapshot, promise, progress=progress), snapshot.references.ids)
+        )
         if apply:
-            self._nearest.apply(tuning, snapshot.references.ids)
+            self._nearest.apply(tuning, ids)
         return tuning
 
     def serving(self) -> Serving:

@@ -2,45 +2,75 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Self, TypeVar
 
 BITS = 9  # 512 keys a page: a change of one key copies a page and the list of pages, microseconds up to millions
 
 Value = TypeVar("Value")
+_NONE: dict[int, int] = {}
 
 
 class Pages(Mapping[int, Value]):
     """Values by ids, which are mostly dense: counted up from 1."""
 
-    __slots__ = ("_length", "_pages")
+    __slots__ = ("_elsewhere", "_fetch", "_length", "_pages")
 
     def __init__(self, items: Iterable[tuple[int, Value]] = ()) -> None:
         self._pages: dict[int, dict[int, Value]] = {}
         for key, value in items:
             self._pages.setdefault(key >> BITS, {})[key] = value
         self._length = sum(map(len, self._pages.values()))
+        self._elsewhere: Mapping[int, int] = _NONE
+        self._fetch: Callable[[int], dict[int, Value]] = self._pages.__getitem__
+
+    @classmethod
+    def lazy(cls, lengths: Mapping[int, int], fetch: Callable[[int], dict[int, Value]]) -> Self:
+        """Return a mapping whose pages are fetched when asked for.
+
+        Args:
+            lengths: of the pages that there are, by their number.
+            fetch: returns a page; called now and again, from any thread.
+        """
+        pages = cls()
+        pages._elsewhere, pages._fetch, pages._length = lengths, fetch, sum(lengths.values())
+        return pages
 
     def __getitem__(self, key: int) -> Value:
-        return self._pages[key >> BITS][key]
+        return self.page(key >> BITS)[key]
 
     def __iter__(self) -> Iterator[int]:
-        for page in self._pages.values():
-            yield from page
+        for place in self.places():
+            yield from self.page(place)
 
     def __len__(self) -> int:
         return self._length
+
+    def places(self) -> list[int]:
+        """Return the numbers of the pages, ascending."""
+        return sorted(self._pages.keys() | self._elsewhere.keys())
+
+    def page(self, place: int) -> dict[int, Value]:
+        """Return a page, not to be changed; KeyError if there is none of that number."""
+        page = self._pages.get(place)
+        if page is None:
+            if place not in self._elsewhere:
+                raise KeyError(place)
+            page = self._pages[place] = self._fetch(place)
+        return page
 
     def changed(self, values: Mapping[int, Value | None]) -> Self:
         """Return this mapping with other values under these keys; those under which there is None are gone."""
         other = type(self)()
         other._pages, other._length = self._pages.copy(), self._length
+        other._elsewhere, other._fetch = self._elsewhere, self._fetch
         own: set[int] = set()
         for key, value in values.items():
             place = key >> BITS
             if place not in own:
                 own.add(place)
-                other._pages[place] = self._pages.get(place, {}).copy()
+                here = place in self._pages or place in self._elsewhere
+                other._pages[place] = self.page(place).copy() if here else {}
             other._put(other._pages[place], key, value)
         return other
 

@@ -41,8 +41,7 @@ Score = Callable[[Vectors, Vectors], NDArray[np.floating[Any]]]
 class ReferenceHit:
     """A reference near a query. Score: higher is better; distance: lower is better.
 
-    ``attributes`` are its own, over those of its class. ``mapped``: its image was gone at an upgrade, and its vector
-    was mapped from the one by the embedder before.
+    ``attributes`` are its own, over those of its class.
     """
 
     name: str
@@ -50,7 +49,6 @@ class ReferenceHit:
     score: float
     distance: float
     attributes: Attributes = field(default_factory=dict, hash=False)
-    mapped: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +56,7 @@ class ClassHit:
     """A class near a query, by its prototype; ``reference`` is the class's reference nearest to the query.
 
     ``score`` is the metric's, or the learned one if the query came with one; ``distance`` is always the metric's.
-    ``attributes`` are the class's; ``mapped`` is that reference, as in ``ReferenceHit``.
+    ``attributes`` are the class's.
     """
 
     name: str
@@ -66,7 +64,6 @@ class ClassHit:
     distance: float
     reference: str
     attributes: Attributes = field(default_factory=dict, hash=False)
-    mapped: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,8 +155,7 @@ def references(
 
 def _reference_hit(snapshot: Snapshot, id: int, score: float, distance: float) -> ReferenceHit:
     class_id, shown = snapshot.known[id]
-    told = snapshot.told
-    return ReferenceHit(snapshot.names[class_id], shown, score, distance, told.merged(class_id, id), id in told.mapped)
+    return ReferenceHit(snapshot.names[class_id], shown, score, distance, snapshot.told.merged(class_id, id))
 
 
 def _best(
@@ -187,16 +183,11 @@ def _class_hits(
     scores: NDArray[np.float64],
     distances: NDArray[np.float64],
 ) -> list[ClassHit]:
-    of_class, mapped = snapshot.told.of_class, snapshot.told.mapped
+    told = snapshot.told.of_class
     rows = zip(class_ids.tolist(), decided, scores.tolist(), distances.tolist(), strict=True)
     return [
         ClassHit(
-            snapshot.names[class_id],
-            score,
-            distance,
-            snapshot.known[reference].shown,
-            copied(of_class.get(class_id, {})),
-            reference in mapped,
+            snapshot.names[class_id], score, distance, snapshot.known[reference].shown, copied(told.get(class_id, {}))
         )
         for class_id, reference, score, distance in rows
     ]

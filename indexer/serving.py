@@ -18,6 +18,7 @@ from indexer.faiss_index import Ids
 from indexer.lock import WriterLock
 from indexer.nearby import Base, Nearby
 from indexer.promise import lower_bound, shares_found
+from indexer.sealed import NoView
 from indexer.snapshot import Snapshot
 from indexer.trials import Promise
 from indexer.tuning import Progress, Tuning, tune
@@ -168,7 +169,7 @@ class ReferenceSearch:
             if self._closed:
                 raise _Closed
 
-        with suppress(_Closed):
+        with suppress(_Closed, NoView):  # a view that cannot be believed is made anew by the query that meets it
             tuning = tune_references(snapshot, base.promise, kinds=[base.choice.factory], progress=go_on)
             go_on()
             try:

@@ -10,16 +10,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from indexer import view_file
+from indexer import pages_file, view_file
 from indexer.catalog import Catalog
 from indexer.faiss_index import FaissIndex
-from indexer.folder import PROTOTYPES, REFERENCES
+from indexer.folder import KNOWN, PROTOTYPES, REFERENCES
 from indexer.pages import Pages
 from indexer.reader import Reader, Row, Stamp, chunks
 from indexer.recent import Recent
+from indexer.sealed import Label, NoView
 from indexer.told import Told
 from indexer.vectors import Vectors, prototype
-from indexer.view_file import Label, NoView
 
 GATHERED = 4096  # vectors copied at once while prototypes are made
 REMEMBERED = 8  # conditions: 24 bytes each for every reference that they leave
@@ -49,6 +49,16 @@ class Known(NamedTuple):
     shown: str
 
 
+MAPPINGS: Mapping[str, pages_file.Make] = {
+    "known": lambda pair: Known(*pair),
+    "members": list,
+    "names": str,
+    "told of classes": dict,
+    "told of references": dict,
+}
+"""What a snapshot knows beside vectors, as the file has it."""
+
+
 def _nothing_found() -> Recent[Any]:
     return Recent(REMEMBERED)
 
@@ -57,8 +67,9 @@ def _nothing_found() -> Recent[Any]:
 class Snapshot:
     """The live references and prototypes of one revision; it never changes.
 
-    The next revision's shares with it all that is the same. Memory: the vectors of references and prototypes, twice
-    for a moment while they grow, and about 0.5 kB a reference.
+    The next revision's shares with it all that is the same. One that comes from files reads of them what it is asked
+    for, and raises NoView when that cannot be believed. Memory, once all has been asked for: the vectors of references
+    and prototypes, twice for a moment while they grow, and about 0.5 kB a reference.
 
     Attributes:
         stamp: the revision.
@@ -85,9 +96,31 @@ class Snapshot:
     @classmethod
     def load(cls, catalog: Catalog, reader: Reader, folder: Path) -> Snapshot:
         """Return the newest revision: the files in ``folder`` where they can be believed, the catalog for the rest."""
-        references, _ = _believed(catalog, reader, folder, REFERENCES)
+        references, filled = _believed(catalog, reader, folder, REFERENCES)
         prototypes, shown = _believed(catalog, reader, folder, PROTOTYPES)
-        return cls._made(reader, references, prototypes, reader.touched_since(shown))
+        if filled is not None and filled == shown:
+            with suppress(NoView):
+                saved = cls._saved(filled, references, prototypes, folder / KNOWN, catalog)
+                return saved.renewed(reader) or saved
+        made = cls._made(reader, references, prototypes, reader.touched_since(0 if shown is None else shown.revision))
+        return replace(made, moved=made.moved + len(made.known))  # what is known beside vectors is not on disk
+
+    @classmethod
+    def anew(cls, reader: Reader) -> Snapshot:
+        """Return the revision that the reader sees, from the catalog alone."""
+        return cls._made(reader, FaissIndex(reader.dim), FaissIndex(reader.dim), ())
+
+    @classmethod
+    def _saved(
+        cls, stamp: Stamp, references: FaissIndex, prototypes: FaissIndex, path: Path, catalog: Catalog
+    ) -> Snapshot:
+        """Return the revision that the files show if all show the same one, else NoView."""
+        mappings, label = pages_file.load(path, MAPPINGS, what=KNOWN, gallery=catalog.id)
+        if Stamp(label.revision, label.mark) != stamp:
+            raise NoView("shows another revision")
+        known, members, names, of_classes, of_references = mappings.values()
+        told = Told(of_classes, of_references)
+        return cls(stamp, references, prototypes, known, members, names, told)
 
     def at(self, reader: Reader, touched: Collection[int]) -> Snapshot:
         """Return the revision that the reader sees, with the vectors of this one where they are the same.
@@ -123,6 +156,12 @@ class Snapshot:
             moved=len(known.keys() ^ set(held)) + len(touched),
         )
 
+    @property
+    def mappings(self) -> dict[str, Pages[Any]]:
+        """What is known beside vectors, by the names in ``MAPPINGS``."""
+        values = (self.known, self.members, self.names, self.told.of_class, self.told.own)
+        return dict(zip(MAPPINGS, values, strict=True))
+
     def renewed(self, reader: Reader) -> Snapshot | None:
         """Return the newest revision; None if this one is not part of the catalog's history."""
         newest = reader.newest()
@@ -143,10 +182,11 @@ class Snapshot:
         return replace(self, references=self.references.tightened(), prototypes=self.prototypes.tightened())
 
     def save(self, catalog: Catalog, folder: Path) -> None:
-        """Write both views into ``folder``. If the disk is full or may not be written, no query suffers from it."""
+        """Write all views into ``folder``. If the disk is full or may not be written, no query suffers from it."""
         try:
             for what, index in ((REFERENCES, self.references), (PROTOTYPES, self.prototypes)):
                 view_file.save(index, folder / what, Label(what, catalog.id, *self.stamp))
+            pages_file.save(self.mappings, folder / KNOWN, Label(KNOWN, catalog.id, *self.stamp))
         except OSError as error:
             _log.info("the views of %s stay in memory: %s", folder, error)
 
@@ -215,10 +255,11 @@ def _prototype(references: FaissIndex, members: Iterable[int]) -> Vectors:
     return prototype(references.vectors(ids) for ids in chunks(members, GATHERED))
 
 
-def _believed(catalog: Catalog, reader: Reader, folder: Path, what: str) -> tuple[FaissIndex, int]:
-    """Return the view on disk and its revision, or an empty one of revision 0."""
+def _believed(catalog: Catalog, reader: Reader, folder: Path, what: str) -> tuple[FaissIndex, Stamp | None]:
+    """Return the view on disk and the revision it shows, or an empty one and None."""
     with suppress(NoView):
         index, label = view_file.load(folder / what, what=what, gallery=catalog.id, dim=catalog.dim)
-        if reader.knows(Stamp(label.revision, label.mark)):
-            return index, label.revision
-    return FaissIndex(catalog.dim), 0
+        stamp = Stamp(label.revision, label.mark)
+        if reader.knows(stamp):
+            return index, stamp
+    return FaissIndex(catalog.dim), None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from itertools import groupby, islice
 from operator import itemgetter
@@ -12,23 +13,23 @@ from typing import Any
 import numpy as np
 from sqlalchemy import select, text
 
-from indexer import view_file
+from indexer import pages_file, view_file
 from indexer.catalog import Catalog, space
 from indexer.errors import ArgumentError, FirstsightError
 from indexer.faiss_index import FaissIndex
-from indexer.folder import PROTOTYPES, REFERENCES
+from indexer.folder import KNOWN, REFERENCES, VIEWS
 from indexer.history import counted
 from indexer.laws import LAWS
 from indexer.names import check_name, fold
 from indexer.past import kept
 from indexer.reader import CHUNK, Reader, Stamp, chunks, unpacked
 from indexer.schema import embedders, embeddings, images, references, tables
-from indexer.snapshot import GATHERED, Snapshot
+from indexer.sealed import Label, NoView
+from indexer.snapshot import GATHERED, MAPPINGS, Snapshot
 from indexer.told import Told
 from indexer.vectors import Vectors, prototype
-from indexer.view_file import NoView
 
-VIEWS = ("in memory", REFERENCES, PROTOTYPES)  # how a sentence begins that is about a view
+OF_VIEWS = ("in memory", *VIEWS)  # how a sentence begins that is about a view
 SHOWN = 20  # sentences about one kind of damage
 LENGTH_ERROR = 1e-4  # float32 rounding leaves a length within 1e-6 of 1
 
@@ -54,12 +55,12 @@ def snapshot_problems(catalog: Catalog, snapshot: Snapshot) -> list[str]:
     with catalog.reading() as reader:
         if snapshot.stamp != reader.newest():
             return []
-        rows = {row.id: (row.class_id, row.shown) for row in reader.references()}
-        found = [] if rows == dict(snapshot.known) else ["in memory: the references are not the catalog's"]
-        found += [] if reader.names() == dict(snapshot.names) else ["in memory: the names are not the catalog's"]
-        found += [] if Told.load(reader) == snapshot.told else ["in memory: the attributes are not the catalog's"]
-        found += _differences("in memory, references", snapshot.references, _true_references(reader))
-        found += _differences("in memory, prototypes", snapshot.prototypes, _true_prototypes(reader))
+        try:
+            found = list(_misknown("in memory", snapshot.mappings, reader))
+            found += _differences("in memory, references", snapshot.references, _true_references(reader))
+            found += _differences("in memory, prototypes", snapshot.prototypes, _true_prototypes(reader))
+        except NoView as error:
+            return [f"in memory: a view {error}; the next query that comes upon it makes it anew"]
         return found
 
 
@@ -124,32 +125,64 @@ def _vectors_by(reader: Reader, embedder_id: int, dim: int) -> Iterator[str]:
 
 
 def _saved_views(catalog: Catalog, reader: Reader, folder: Path) -> Iterator[str]:
-    oldest, _ = kept(reader.connection)
-    for what, truth in ((REFERENCES, _true_references), (PROTOTYPES, _true_prototypes)):
+    for what in VIEWS:
         if not (folder / what).exists():
             continue
         try:
-            index, label = view_file.load(folder / what, what=what, gallery=catalog.id, dim=catalog.dim)
+            yield from _saved_view(catalog, reader, folder / what)
         except NoView as error:
-            if not _is_of_another_embedder(catalog, reader, folder / what, what):
+            if not _is_of_another_embedder(catalog, reader, folder / what):
                 yield f"{what} {error}; the next query makes it anew"
-            continue
-        stamp = Stamp(label.revision, label.mark)
-        if stamp.revision < oldest:
-            continue  # forgotten by compact since: it is behind
-        if not reader.knows(stamp):
-            yield f"{what} shows a revision that this gallery never had; the next query makes it anew"
-        elif stamp == reader.newest():
-            yield from _differences(what, index, truth(reader))
 
 
-def _is_of_another_embedder(catalog: Catalog, reader: Reader, path: Path, what: str) -> bool:
+def _saved_view(catalog: Catalog, reader: Reader, path: Path) -> Iterator[str]:
+    label, problems = _opened(path, catalog.id, catalog.dim)
+    stamp = Stamp(label.revision, label.mark)
+    oldest, _ = kept(reader.connection)
+    if stamp.revision < oldest:
+        return  # forgotten by compact since: it is behind
+    if not reader.knows(stamp):
+        yield f"{path.name} shows a revision that this gallery never had; the next query makes it anew"
+    elif stamp == reader.newest():
+        yield from problems(reader)
+
+
+def _opened(path: Path, gallery: str, dim: int) -> tuple[Label, Callable[[Reader], Iterable[str]]]:
+    """Return what a view on disk shows, and how it differs from the catalog; NoView unless it is whole."""
+    what = path.name
+    if what == KNOWN:
+        mappings, label = pages_file.load(path, MAPPINGS, what=what, gallery=gallery)
+        for pages in mappings.values():
+            deque(pages, maxlen=0)  # each page is read, and so checked
+        return label, lambda reader: _misknown(what, mappings, reader)
+    index, label = view_file.load(path, what=what, gallery=gallery, dim=dim)
+    index.all_vectors()
+    truth = _true_references if what == REFERENCES else _true_prototypes
+    return label, lambda reader: _differences(what, index, truth(reader))
+
+
+def _is_of_another_embedder(catalog: Catalog, reader: Reader, path: Path) -> bool:
     """Whether a whole view shows this gallery before an upgrade, or before one was undone: it only lags behind."""
     for fingerprint, dim in reader.connection.execute(select(embedders.c.fingerprint, embedders.c.dim)):
         with suppress(NoView):
-            view_file.load(path, what=what, gallery=space(catalog.gallery, fingerprint), dim=dim)
+            _opened(path, space(catalog.gallery, fingerprint), dim)
             return True
     return False
+
+
+def _misknown(what: str, mappings: Mapping[str, Mapping[int, Any]], reader: Reader) -> Iterator[str]:
+    """Yield how mappings differ from what the catalog says."""
+    known, members, names, of_classes, of_references = mappings.values()
+    told = Told.load(reader)
+    truth: dict[int, list[int]] = {}
+    for row in reader.references():
+        truth.setdefault(row.class_id, []).append(row.id)
+    if dict(known) != {row.id: (row.class_id, row.shown) for row in reader.references()} or dict(members) != truth:
+        yield f"{what}: the references are not the catalog's"
+    if dict(names) != reader.names():
+        yield f"{what}: the names are not the catalog's"
+    if dict(of_classes) != dict(told.of_class) or dict(of_references) != dict(told.own):
+        yield f"{what}: the attributes are not the catalog's"
 
 
 def _true_references(reader: Reader) -> Iterator[tuple[list[int], Vectors]]:

@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from indexer import folder
 from indexer.catalog import Catalog
@@ -16,6 +16,7 @@ from indexer.errors import EmbedderMismatch, FirstsightError, GalleryError
 from indexer.lock import WriterLock
 from indexer.past import check_known
 from indexer.reader import Reader, Stamp
+from indexer.sealed import NoView
 from indexer.snapshot import Snapshot
 
 # A view on disk that is behind is caught up from the catalog when it is loaded. Writing it anew costs as much as
@@ -24,6 +25,8 @@ SAVE_ROWS, SAVE_SHARE = 1000, 0.05  # both exceeded: saved at once
 CLOSE_SHARE = 0.01  # exceeded: saved at close
 PAST = 2  # snapshots of old revisions kept in memory; they share with the newest what is the same
 SMALL = 200  # references that came or went: caught up by the query that notices, in some milliseconds
+
+Answer = TypeVar("Answer")
 
 _log = logging.getLogger(__name__)
 
@@ -56,12 +59,21 @@ class Views:
         self._aside: threading.Thread | None = None
         self._remembered: OrderedDict[Stamp, Snapshot] = OrderedDict()  # of the past; the one asked for last at the end
         self._remembering = threading.Lock()
+        self._made = 0  # times that files could not be believed, or were not to be
         self._failed = False  # the thread of its own did: let a query try, and tell
 
-    @contextmanager
-    def fresh(self, as_of: int | None = None) -> Iterator[Snapshot]:
-        """Hold the snapshot of the newest revision that is ready, or of that one; it does not change meanwhile."""
-        yield self._newest() if as_of is None else self._past(as_of)
+    def ask(self, question: Callable[[Snapshot], Answer], as_of: int | None = None) -> Answer:
+        """Return what ``question`` says of the newest revision that is ready, or of that one.
+
+        If it comes upon a file that cannot be believed, it is asked again, of views made from the catalog.
+        """
+        made = self._made
+        try:
+            return question(self._newest() if as_of is None else self._past(as_of))
+        except NoView as error:
+            _log.info("%s: a view %s; it is made anew", self._path, error)
+            self._make_anew(made)
+        return question(self._newest() if as_of is None else self._past(as_of))
 
     def _newest(self) -> Snapshot:
         promised, shown, version = self._promised, self._shown, self._catalog.version()
@@ -135,11 +147,9 @@ class Views:
     def rebuild(self) -> None:
         """Make the views from the catalog alone, in memory and on disk."""
         with self._lock:
-            self._shown = None
-            for what in (folder.REFERENCES, folder.PROTOTYPES):
+            for what in folder.VIEWS:
                 folder.set_aside(self._path / what)
-            self._renew(None)
-            self._save(rows=-1, share=-1.0)
+            self._make_anew(self._made)
 
     def close(self) -> None:
         """Write the views if that is worth it, and let go of them."""
@@ -178,15 +188,37 @@ class Views:
         if shown is not None and shown.version == version:
             return shown
         with self._catalog.reading() as reader:
-            snapshot = None if shown is None else shown.snapshot.renewed(reader)
-            if snapshot is None:
-                self._shown = None  # no query may believe what is not in the catalog: all wait
-                snapshot, self._saved = Snapshot.load(self._catalog, reader, self._path), 0
+            try:
+                snapshot = None if shown is None else shown.snapshot.renewed(reader)
+                if snapshot is None:
+                    self._shown = None  # no query may believe what is not in the catalog: all wait
+                    snapshot, self._saved = Snapshot.load(self._catalog, reader, self._path), 0
+            except NoView:
+                self._forget()
+                snapshot = Snapshot.anew(reader)
         shown = self._shown = Shown(snapshot, version, promised)
         self._save(rows=SAVE_ROWS, share=SAVE_SHARE)
         if snapshot.wasteful:
             self._start(self._tighten)
         return shown
+
+    def _make_anew(self, made: int) -> None:
+        """Make the views from the catalog alone, unless that has been done since ``made`` was looked at."""
+        with self._lock:
+            if self._made != made:
+                return
+            self._forget()
+            promised, version = self._promised, self._catalog.version()
+            with self._catalog.reading() as reader:
+                self._shown = Shown(Snapshot.anew(reader), version, promised)
+            self._save(rows=-1, share=-1.0)
+
+    def _forget(self) -> None:
+        """Let go of all that came from files."""
+        self._made += 1
+        self._shown, self._saved = None, 0
+        with self._remembering:
+            self._remembered.clear()
 
     def _tighten(self) -> None:
         shown = self._shown
@@ -219,6 +251,8 @@ class Views:
             with self._saving.held(seconds=0):
                 self._saved = shown.snapshot.moved  # also if it fails: tried again when as much has changed again
                 shown.snapshot.save(self._catalog, self._path)
+        except NoView:
+            self._make_anew(self._made)
         except GalleryError:
             return  # somebody else is saving, or nobody may write here, and memory must do
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from indexer import portable
 from indexer.errors import ArgumentError, GalleryBusy, GalleryError, RevisionMissing
-from indexer.folder import LOCK, PROTOTYPES, REFERENCES
+from indexer.folder import LOCK, VIEWS
 from indexer.gallery import Gallery
 from indexer.lock import WriterLock
 
@@ -176,7 +176,7 @@ def test_a_reader_that_lags_behind_what_is_kept_sees_the_newest_revision(birds):
 
 def test_views_that_are_older_than_what_is_kept_are_not_believed(birds):
     birds.save_views()
-    old = {name: (birds.path / name).read_bytes() for name in (REFERENCES, PROTOTYPES)}
+    old = {name: (birds.path / name).read_bytes() for name in VIEWS}
     birds.remove("egret")
     birds.add("ibis", [("7", None, POOL[7])])
     birds.compact(keep=1)

@@ -18,7 +18,7 @@ from story import check_answers, on_disk
 from indexer.errors import GalleryError
 from indexer.gallery import Gallery
 
-VIEWS = ("references.faiss", "prototypes.faiss")
+VIEWS = ("references.faiss", "prototypes.faiss", "known.pages")
 
 
 @pytest.fixture
@@ -106,7 +106,7 @@ def test_whatever_happens_to_its_views_a_gallery_answers_from_its_catalog(path, 
     dice = random.Random(4)
     whole = {name: (path / name).read_bytes() for name in VIEWS}
     for number in range(16):
-        name = VIEWS[number % 2]
+        name = VIEWS[number % len(VIEWS)]
         damaged = broken(whole[name], dice)
         (path / name).write_bytes(damaged)
         with Gallery.open(path) as gallery:

@@ -9,9 +9,17 @@ keys = st.one_of(st.integers(0, 20), st.integers(500, 520), st.integers(0, 1 << 
 changes = st.lists(st.dictionaries(keys, st.one_of(st.none(), st.integers())), max_size=8)
 
 
-@given(st.dictionaries(keys, st.integers()), changes)
-def test_every_version_is_what_a_dictionary_was_then(first, steps):
-    pages, expected = Pages(first.items()), dict(first)
+def lazy(first):
+    """The same, whose pages are fetched when asked for."""
+    whole = Pages(first.items())
+    return Pages.lazy(
+        {place: len(whole.page(place)) for place in whole.places()}, lambda place: dict(whole.page(place))
+    )
+
+
+@given(st.dictionaries(keys, st.integers()), changes, st.sampled_from([lambda first: Pages(first.items()), lazy]))
+def test_every_version_is_what_a_dictionary_was_then(first, steps, make):
+    pages, expected = make(first), dict(first)
     versions = [(pages, expected)]
     for values in steps:
         pages = pages.changed(values)
@@ -33,3 +41,21 @@ def test_a_change_copies_no_page_that_it_does_not_touch():
 
     shared = [page for place, page in after._pages.items() if page is before._pages[place]]
     assert len(shared) == len(after._pages) - 1
+
+
+def test_pages_are_fetched_when_they_are_asked_for_and_then_no_more():
+    fetched = []
+
+    def fetch(place):
+        fetched.append(place)
+        return {(place << 9) + number: number for number in range(512)}
+
+    pages = Pages.lazy({place: 512 for place in range(4)}, fetch)
+
+    assert len(pages) == 2048
+    assert fetched == []
+    assert pages[513] == pages[514] - 1
+    assert pages.changed({1030: 7})[1030] == 7
+    assert fetched == [1, 2]
+    assert sum(1 for _ in pages) == 2048
+    assert fetched == [1, 2, 0, 3]

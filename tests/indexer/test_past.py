@@ -135,12 +135,11 @@ def test_the_past_of_a_gallery_that_may_only_be_read_can_be_seen(birds, tmp_path
 
 
 def test_what_the_past_has_in_common_with_the_present_takes_no_memory_of_its_own(birds):
-    birds.search_classes(QUERIES)
-    with birds._views.fresh() as now, birds._views.fresh(2) as then:
-        assert np.shares_memory(now.references._buffer.vectors, then.references._buffer.vectors)
+    now, then = birds._views.ask(lambda snapshot: snapshot), birds._views.ask(lambda snapshot: snapshot, 2)
+    assert np.shares_memory(now.references._buffer.vectors, then.references._buffer.vectors)
     birds.add("ibis", [("9", None, POOL[9])])
-    with birds._views.fresh() as later:
-        assert np.shares_memory(now.references._buffer.vectors, later.references._buffer.vectors)
+    later = birds._views.ask(lambda snapshot: snapshot)
+    assert np.shares_memory(now.references._buffer.vectors, later.references._buffer.vectors)
 
 
 def test_few_revisions_are_kept_in_memory_and_not_made_again(birds, monkeypatch):

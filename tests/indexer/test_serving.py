@@ -65,14 +65,14 @@ def birds(tmp_path):
 
 def truth(gallery, queries, k):
     """What brute force over the catalog's vectors answers: (reference, score), best first."""
-    with gallery._views.fresh() as snapshot:
-        ids = snapshot.references.ids
-        scores = queries.astype(np.float64) @ snapshot.references.all_vectors().T.astype(np.float64)
-        best = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-        return [
-            [(snapshot.known[ids[row]].shown, one[row]) for row in rows]
-            for one, rows in zip(scores, best.tolist(), strict=True)
-        ]
+    snapshot = gallery._views.ask(lambda snapshot: snapshot)
+    ids = snapshot.references.ids
+    scores = queries.astype(np.float64) @ snapshot.references.all_vectors().T.astype(np.float64)
+    best = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    return [
+        [(snapshot.known[ids[row]].shown, one[row]) for row in rows]
+        for one, rows in zip(scores, best.tolist(), strict=True)
+    ]
 
 
 def recall(gallery, queries, k=10):

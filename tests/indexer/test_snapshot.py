@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from indexer import view_file
-from indexer.folder import LOCK, PROTOTYPES, REFERENCES, VIEWS_LOCK
+from indexer.folder import KNOWN, LOCK, PROTOTYPES, REFERENCES, VIEWS, VIEWS_LOCK
 from indexer.gallery import Gallery
 from indexer.history import Coming
 from indexer.lock import WriterLock
@@ -36,7 +36,7 @@ def without_views(path):
     """A copy of the gallery that has nothing but its catalog."""
     copy = path.with_name("copy.gallery")
     shutil.rmtree(copy, ignore_errors=True)
-    shutil.copytree(path, copy, ignore=shutil.ignore_patterns("*.faiss"))
+    shutil.copytree(path, copy, ignore=shutil.ignore_patterns("*.faiss", KNOWN))
     return copy
 
 
@@ -145,7 +145,7 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-@pytest.mark.parametrize("what", [(REFERENCES,), (PROTOTYPES,), (REFERENCES, PROTOTYPES)])
+@pytest.mark.parametrize("what", [(REFERENCES,), (PROTOTYPES,), (KNOWN,), VIEWS])
 def test_damage_to_the_views_changes_no_answer(birds, expected, what, damage):
     for name in what:
         DAMAGE[damage](birds / name)
@@ -177,7 +177,7 @@ def test_the_views_of_another_gallery_are_not_believed(birds, expected, tmp_path
     with Gallery.create(tmp_path / "other", dim=16, fingerprint="toy") as other:
         other.add("decoy", [(f"hash {row}", None, vector) for row, vector in enumerate(QUERIES)])
         other.save_views()
-    for name in (REFERENCES, PROTOTYPES):
+    for name in VIEWS:
         shutil.copy(tmp_path / "other" / name, birds / name)
 
     with Gallery.open(birds) as gallery:
@@ -190,7 +190,7 @@ def test_the_views_of_a_copy_that_went_its_own_way_are_not_believed(birds, tmp_p
         with Gallery.open(path) as gallery:
             gallery.add("newcomer", [("new", path.name, vector)])
             gallery.save_views()
-    for name in (REFERENCES, PROTOTYPES):
+    for name in VIEWS:
         shutil.copy(tmp_path / "fork" / name, birds / name)
 
     with Gallery.open(birds) as gallery, Gallery.open(without_views(birds)) as fresh:
@@ -198,7 +198,7 @@ def test_the_views_of_a_copy_that_went_its_own_way_are_not_believed(birds, tmp_p
 
 
 def test_views_older_than_the_catalog_are_caught_up(birds):
-    for name in (REFERENCES, PROTOTYPES):
+    for name in VIEWS:
         shutil.copy(birds / name, birds / f"{name}.old")
     with Gallery.open(birds) as gallery:
         gallery.add("class 3", [("new", "new.jpg", POOL[0])])
@@ -207,7 +207,7 @@ def test_views_older_than_the_catalog_are_caught_up(birds):
         gallery.remove("class 6", hashes=["hash 18"])
         gallery.save_views()
 
-    for old in ((REFERENCES,), (PROTOTYPES,), (REFERENCES, PROTOTYPES)):
+    for old in ((REFERENCES,), (PROTOTYPES,), (KNOWN,), (REFERENCES, KNOWN), VIEWS):
         for name in old:
             shutil.copy(birds / f"{name}.old", birds / name)
         with Gallery.open(birds) as gallery, Gallery.open(without_views(birds)) as fresh:

@@ -12,7 +12,7 @@ import pytest
 
 from indexer import view_file
 from indexer.faiss_index import FaissIndex
-from indexer.folder import PROTOTYPES, REFERENCES
+from indexer.folder import PROTOTYPES, REFERENCES, VIEWS
 from indexer.gallery import Gallery
 from indexer.pages import Pages
 from indexer.view_file import Label
@@ -169,7 +169,7 @@ def test_damaged_views_are_named_and_missing_ones_are_not(path):
 
 
 def test_views_that_lag_behind_are_sound(path, random_units):
-    old = {name: (path / name).read_bytes() for name in (REFERENCES, PROTOTYPES)}
+    old = {name: (path / name).read_bytes() for name in VIEWS}
     with Gallery.open(path) as gallery:
         gallery.add("ibis", [("9", None, random_units(6)[5])])
     for name, content in old.items():

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
+from concurrent.futures import ThreadPoolExecutor
 
 import faiss
 import numpy as np
@@ -10,7 +10,7 @@ import pytest
 
 from indexer import view_file
 from indexer.faiss_index import FaissIndex
-from indexer.view_file import Label, NoView
+from indexer.sealed import Label, NoView, Sealed
 
 GALLERY, MARK = "a" * 32, "b" * 32
 LABEL = Label("references.faiss", GALLERY, 7, MARK)
@@ -28,7 +28,10 @@ def path(tmp_path, index):
 
 
 def load(path, *, what="references.faiss", gallery=GALLERY, dim=16):
-    return view_file.load(path, what=what, gallery=gallery, dim=dim)
+    """Load it, and ask for all that is in it."""
+    index, label = view_file.load(path, what=what, gallery=gallery, dim=dim)
+    index.all_vectors()
+    return index, label
 
 
 def test_what_is_loaded_is_what_was_saved(path, index):
@@ -75,12 +78,89 @@ def test_a_view_of_something_else_is_no_view(path):
             load(path, **other)
 
 
-def test_another_kind_of_index_is_no_view(path):
-    content = path.read_bytes().replace(b"IxFI", b"IxF2", 1)[:-32]
-    path.write_bytes(content + hashlib.sha256(content).digest())
+def test_another_kind_of_index_is_no_view(path, monkeypatch, index):
+    real = view_file._header
+    monkeypatch.setattr(view_file, "_header", lambda *sizes: real(*sizes).replace(b"IxFI", b"IxF2", 1))
+    view_file.save(index, path, LABEL)
+    monkeypatch.undo()
 
     with pytest.raises(NoView, match="another kind"):
         load(path)
+
+
+@pytest.fixture
+def many(tmp_path, random_units, monkeypatch):
+    """The path of a view of 100 vectors in blocks of 8, and these."""
+    monkeypatch.setattr(view_file, "BLOCK", 8 * 4 * 16)
+    vectors = random_units(100)
+    view_file.save(FaissIndex(16).adding(range(100), vectors), tmp_path / "many", LABEL)
+    return tmp_path / "many", vectors
+
+
+def test_vectors_are_read_when_they_are_asked_for_and_then_no_more(many, monkeypatch):
+    path, vectors = many
+    read = []
+    real = Sealed.read_into
+    monkeypatch.setattr(
+        Sealed, "read_into", lambda file, block, memory: (read.append(block), real(file, block, memory))
+    )
+    index, _ = view_file.load(path, what=LABEL.what, gallery=GALLERY, dim=16)
+    read.clear()
+
+    assert np.array_equal(index.vectors([3, 99, 20, 4]), vectors[[3, 99, 20, 4]])
+    assert sorted(read) == [1, 3, 13]
+    assert np.array_equal(index.adding([100], vectors[:1]).without([0]).vectors([21, 100]), vectors[[21, 0]])
+    assert len(read) == 3
+    assert np.array_equal(index.all_vectors(), vectors)
+    index.search(vectors, 5)
+    assert sorted(read) == list(range(1, 14))
+
+
+def test_damage_is_met_by_those_who_ask_for_what_is_damaged(many):
+    path, vectors = many
+    content = bytearray(path.read_bytes())
+    place = content.index(vectors[50].tobytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+    index, _ = view_file.load(path, what=LABEL.what, gallery=GALLERY, dim=16)
+
+    assert np.array_equal(index.vectors([40, 60]), vectors[[40, 60]])
+    for ask in (lambda: index.vectors([48]), lambda: index.search(vectors[:1], 1), index.all_vectors):
+        with pytest.raises(NoView, match="checksum"):
+            ask()
+
+
+def test_a_file_that_is_replaced_goes_on_to_show_what_it_showed(many):
+    path, vectors = many
+    index, _ = view_file.load(path, what=LABEL.what, gallery=GALLERY, dim=16)
+    view_file.save(FaissIndex(16).adding([1], vectors[:1]), path, LABEL)
+
+    assert np.array_equal(index.all_vectors(), vectors)
+
+
+def test_a_file_that_is_cut_while_it_is_open_is_noticed(many):
+    path, _ = many
+    index, _ = view_file.load(path, what=LABEL.what, gallery=GALLERY, dim=16)
+    os.truncate(path, 3000)
+
+    with pytest.raises(NoView, match="cut short"):
+        index.all_vectors()
+
+
+def test_many_threads_may_ask_at_once(many):
+    path, vectors = many
+    for _ in range(20):
+        index, _ = view_file.load(path, what=LABEL.what, gallery=GALLERY, dim=16)
+        with ThreadPoolExecutor(8) as pool:
+            found = list(pool.map(lambda row, index=index: index.vectors([row, 99 - row]), range(100)))
+        assert np.array_equal(np.array(found)[:, 0], vectors)
+
+
+def test_a_pipe_in_its_place_is_no_view(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+
+    with pytest.raises(NoView, match="not a file"):
+        load(tmp_path / "pipe")
 
 
 def test_what_an_index_lacks_is_not_saved(tmp_path, index):

@@ -12,6 +12,7 @@ import pytest
 
 from indexer import views
 from indexer.errors import GalleryDamaged
+from indexer.folder import REFERENCES
 from indexer.gallery import Gallery
 from indexer.history import Coming
 from indexer.snapshot import Snapshot
@@ -68,8 +69,9 @@ def held_up(monkeypatch, method="renewed"):
 
 
 def test_queries_of_several_threads_run_at_once(path):
-    with Gallery.open(path) as gallery, gallery._views.fresh():
-        assert in_another_thread(lambda: seen(gallery)) == {"first"}
+    with Gallery.open(path) as gallery:
+        asked = gallery._views.ask(lambda _: in_another_thread(lambda: seen(gallery)))
+        assert asked == {"first"}
 
 
 def test_while_one_thread_catches_up_the_others_go_on(path, random_units, monkeypatch):
@@ -86,7 +88,8 @@ def test_while_one_thread_catches_up_the_others_go_on(path, random_units, monkey
 
 
 def test_a_query_that_began_keeps_its_revision(path, random_units):
-    with Gallery.open(path) as gallery, gallery._views.fresh() as snapshot:
+    with Gallery.open(path) as gallery:
+        snapshot = gallery._views.ask(lambda snapshot: snapshot)
         before = (len(snapshot.references), dict(snapshot.names), dict(snapshot.members))
         fill(gallery, "second", random_units(3))
         gallery.remove("first")
@@ -215,3 +218,44 @@ def test_readers_see_whole_revisions_in_their_order_while_a_writer_works(path, r
 
     for order in orders:
         assert order == sorted(order)
+
+
+@pytest.fixture
+def damaged(path):
+    """A gallery with a flipped byte in a vector of its view on disk, which no one notices who does not ask for it."""
+    with Gallery.open(path) as gallery:
+        gallery.save_views()
+        vector = gallery._views.ask(lambda snapshot: snapshot.references.all_vectors()[-1].tobytes())
+    content = bytearray((path / REFERENCES).read_bytes())
+    content[content.index(vector)] ^= 1
+    (path / REFERENCES).write_bytes(content)
+    return path
+
+
+def test_a_query_that_comes_upon_damage_is_asked_again(damaged):
+    with Gallery.open(damaged) as gallery:
+        assert gallery.verify() == [f"{REFERENCES} does not match its checksum; the next query makes it anew"]
+        assert seen(gallery) == {"first"}
+        assert gallery.verify() == []
+
+    with Gallery.open(damaged) as gallery:
+        assert gallery.verify() == []
+
+
+def test_threads_that_come_upon_damage_at_once_all_get_their_answer(damaged, monkeypatch):
+    made = []
+    anew = Snapshot.anew
+    monkeypatch.setattr(Snapshot, "anew", lambda *arguments: (made.append(1), anew(*arguments))[1])
+    with Gallery.open(damaged) as gallery, ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(lambda _: seen(gallery), range(8))) == [{"first"}] * 8
+    assert len(made) == 1
+
+
+def test_damage_where_nothing_may_be_written_changes_no_answer(damaged):
+    damaged.chmod(0o500)
+    try:
+        with Gallery.open(damaged) as gallery:
+            assert seen(gallery) == {"first"}
+            assert seen(gallery) == {"first"}
+    finally:
+        damaged.chmod(0o700)
