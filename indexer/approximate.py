@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 import faiss
@@ -27,6 +28,8 @@ TRAINED = 1 << 16  # vectors that codes are fitted to
 BUILD_BREADTH = 100
 GRAPH_LISTS = 8192  # with more lists, a graph finds the nearest centroids faster than looking at all
 GATHERED = 4096  # vectors scored at once
+REDUCED = 8, 4  # of so many dimensions one is kept; embeddings vary along few
+LEAST_REDUCED = 16  # dimensions that are worth a projection
 EFFORTS: Final = tuple(sorted({step << shift for shift in range(12) for step in (2, 3)} | {1}))
 
 Tell = Callable[[int, int], None]
@@ -42,7 +45,8 @@ class Choice:
     Attributes:
         factory: the kind, as ``faiss.index_factory`` reads it.
         effort: lists that are looked through, or the breadth of the search in a graph.
-        depth: candidates by coarse codes for each one that finer codes then choose; 1 where there is one kind of code.
+        depth: candidates by coarse codes, or by few dimensions, for each one that finer ones then choose; 1 where
+            there is one kind of code, of all dimensions.
     """
 
     factory: str
@@ -54,16 +58,19 @@ def factories(count: int, dim: int) -> list[str]:
     """Return the kinds worth trying for ``count`` vectors of ``dim`` floats."""
     lists = 1 << max(2, round(math.log2(4 * math.sqrt(max(count, 1)))))
     inverted = f"IVF{lists}_HNSW32" if lists > GRAPH_LISTS else f"IVF{lists}"
-    kinds = ["HNSW32", "HNSW16,SQfp16", "HNSW32,SQ8"]
+    kinds = ["HNSW16,SQfp16", "HNSW32,SQ8"]
     kinds += [f"{inverted},{codes}" for codes in ("Flat", "SQ8", "RaBitQfs,Refine(SQ8)")]
     if dim % 4 == 0:
         kinds.append(f"{inverted},PQ{dim // 4}x4fs,Refine(SQ8)")
+    for few in (dim // share for share in REDUCED):
+        if few >= LEAST_REDUCED:
+            kinds += [f"PCA{few},{rest},SQ8" for rest in ("HNSW16", inverted)]
     return kinds
 
 
 def lists_of(factory: str) -> int | None:
     """Return the number of lists of an inverted file, None for a graph."""
-    head = factory.split(",", maxsplit=1)[0].split("_", maxsplit=1)[0]
+    head = factory.split(",")[1 if _reduced(factory) else 0].split("_", maxsplit=1)[0]
     return int(head.removeprefix("IVF")) if head.startswith("IVF") else None
 
 
@@ -74,8 +81,20 @@ def ladder(factory: str, count: int) -> list[Choice]:
     efforts = [effort for effort in EFFORTS if least <= effort < most] or [least]
     if lists is not None:
         efforts.append(lists)
-    depths = (4, 16) if "Refine" in factory else (1,)
-    return [Choice(factory, effort, depth) for effort in efforts for depth in depths]
+    return [Choice(factory, effort, depth) for effort in efforts for depth in _depths(factory, effort)]
+
+
+def _depths(factory: str, effort: int) -> tuple[int, ...]:
+    """Return how many candidates are worth scoring again: a graph has found as many as it searched broadly anyway."""
+    if "Refine" in factory:
+        return 4, 16
+    if not _reduced(factory):
+        return (1,)
+    return (2, 8) if lists_of(factory) is not None else (min(max(2, effort // 16), 8),)
+
+
+def _reduced(factory: str) -> bool:
+    return factory.startswith("PCA")
 
 
 def built(factory: str, vectors: Vectors, rows: Ids, *, seed: int = 0, tell: Tell | None = None) -> Any:
@@ -84,10 +103,13 @@ def built(factory: str, vectors: Vectors, rows: Ids, *, seed: int = 0, tell: Tel
     Raises:
         RuntimeError: FAISS cannot make that kind of these vectors.
     """
-    index: Any = faiss.index_factory(vectors.shape[1], factory, faiss.METRIC_INNER_PRODUCT)
+    # A projection takes the mean away. That moves inner products and leaves distances, which order unit vectors alike.
+    metric = faiss.METRIC_L2 if _reduced(factory) else faiss.METRIC_INNER_PRODUCT
+    index: Any = faiss.index_factory(vectors.shape[1], factory, metric)
     lists = lists_of(factory)
     if lists is None:
-        index.hnsw.efConstruction = BUILD_BREADTH
+        graph: Any = faiss.downcast_index(index.index) if _reduced(factory) else index
+        graph.hnsw.efConstruction = BUILD_BREADTH
     else:
         _hasten(index, seed)
     some = np.random.default_rng(seed).permutation(rows)[: max(POINTS * (lists or 0), TRAINED)]
@@ -109,8 +131,10 @@ def candidates(index: Any, choice: Choice, queries: Vectors, k: int, selector: A
 
     With a selector of FAISS, only rows that it lets pass.
     """
-    rough = "SQ8" in choice.factory  # then the last of k may stand beyond the border
-    return index.search(queries, min(2 * k if rough else k, index.ntotal), params=_parameters(choice, selector))[1]
+    more = 2 if "SQ8" in choice.factory else 1  # of rough codes, the last of k may stand beyond the border
+    if _reduced(choice.factory):
+        more = choice.depth
+    return index.search(queries, min(more * k, index.ntotal), params=_parameters(choice, selector))[1]
 
 
 def rescored(queries: Vectors, rows: Ids, exact: Exact, k: int) -> tuple[Vectors, Ids]:
@@ -156,8 +180,17 @@ def _hasten(index: Any, seed: int) -> None:
 
 
 def _parameters(choice: Choice, selector: Any) -> Any:
+    return _unmasked(choice) if selector is None else _searched(choice, sel=selector)
+
+
+@lru_cache(maxsize=64)
+def _unmasked(choice: Choice) -> Any:
+    """The parameters of nearly every query: to make them anew costs one that comes alone a tenth of its time."""
+    return _searched(choice)
+
+
+def _searched(choice: Choice, **wanted: Any) -> Any:
     module: Any = faiss  # its type stubs lack the keyword arguments
-    wanted = {} if selector is None else {"sel": selector}
     if lists_of(choice.factory) is None:
         return module.SearchParametersHNSW(efSearch=choice.effort, **wanted)
     inverted = module.SearchParametersIVF(nprobe=choice.effort, **wanted)

@@ -65,7 +65,7 @@ def test_all_that_was_tried_is_in_the_table_and_in_the_drawing(run, birds, tmp_p
     assert code == 0
     drawn = ET.parse(tmp_path / "tried.svg")
     names = [text.text for text in drawn.iter("{http://www.w3.org/2000/svg}text")]
-    for kind in ("HNSW32", "HNSW16,SQfp16", "IVF128,Flat", "IVF128,PQ4x4fs,Refine(SQ8)"):
+    for kind in ("HNSW16,SQfp16", "HNSW32,SQ8", "IVF128,Flat", "IVF128,PQ4x4fs,Refine(SQ8)"):
         assert kind in out
         assert f"{kind} (480)" in names
 

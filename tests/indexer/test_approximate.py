@@ -8,7 +8,7 @@ import pytest
 
 from indexer.approximate import Choice, built, candidates, factories, ladder, lists_of, rescored, size
 
-KINDS = factories(600, 16)
+KINDS = [*factories(600, 16), "PCA12,HNSW16,SQ8", "PCA12,IVF128,SQ8"]  # so few dimensions are not reduced by themselves
 
 
 @pytest.mark.parametrize("factory", KINDS)
@@ -51,6 +51,27 @@ def test_more_vectors_get_more_lists():
 
     assert lists == [128, 512, 1024, 4096, 16384]
     assert any("_HNSW" in kind for kind in factories(10**7, 64))
+
+
+def test_many_dimensions_are_also_tried_reduced_to_some_of_them():
+    reduced = [kind for kind in factories(1000, 512) if kind.startswith("PCA")]
+
+    assert {kind.split(",")[0] for kind in reduced} == {"PCA64", "PCA128"}
+    assert {lists_of(kind) for kind in reduced} == {None, 128}
+    assert not any(kind.startswith("PCA") for kind in factories(1000, 32))
+
+
+def test_a_reduced_kind_orders_by_distance_where_the_mean_is_far_from_the_origin(random_units):
+    """Without its mean a vector has another inner product with a query, and not the same one as all others."""
+    draw = np.random.default_rng(0)
+    vectors = 5 + draw.normal(size=(2000, 32)) * np.repeat([1, 0], [8, 24]) * draw.uniform(0.2, 3, (2000, 1))
+    vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    index = built("PCA8,IVF16,SQ8", vectors, np.arange(2000))
+
+    found = candidates(index, Choice("PCA8,IVF16,SQ8", 16, 1), vectors[:100], 10)
+
+    exact = np.argsort(-(vectors[:100] @ vectors.T), axis=1)[:, :10]
+    assert np.mean([len(set(a) & set(b)) for a, b in zip(found.tolist(), exact.tolist(), strict=True)]) > 9
 
 
 def test_what_is_not_there_comes_last():

@@ -25,7 +25,7 @@ SHAPES = {
     "one huge class": lambda draw, n, dim: 3.0 * (np.arange(n)[:, None] < 0.9 * n) + draw.normal(size=(n, dim)),
 }
 FRESH = 400  # queries
-KINDS = 7
+KINDS = 6
 
 
 @dataclass(frozen=True)
