@@ -1,92 +1,29 @@
-"""What finds neighbours, each behind the same three calls: our kinds of index, and libraries that users pick instead.
+"""Libraries that users pick instead, each behind the calls of ``methods.Method`` and with an extra of its own.
 
-The libraries come with ``pip install 'firstsight[bench]'``; one that is not there is left out, and the report says so.
+``pip install 'firstsight[hnswlib,usearch,scann,svs,lancedb,milvus-lite]'``, or some of them; one that is not there is
+left out, and a line says so. Each is set up as its own documentation advises for a high recall.
 """
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
-from typing import Any, Protocol
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
-import faiss
 import numpy as np
+from databases import BREADTHS, Lancedb, MilvusLite
 from made import Vectors
-from numpy.typing import NDArray
+from methods import Method, Rows, bytes_under
 
-from indexer.approximate import Choice, built, candidates, factories, ladder, rescored, size
-
-Rows = NDArray[np.int64]
-DEEP = 1024  # lists or breadth, beyond which no setting is tried
-
-
-class Method(Protocol):
-    """A way to find neighbours. It is built once, and searches at several settings, from quick to thorough."""
-
-    name: str
-    rescores: bool  # with the exact vectors, which it needs beside what it takes itself
-
-    def build(self, vectors: Vectors, threads: int) -> None:
-        """Take in ``(n, dim)`` unit vectors."""
-
-    def settings(self) -> Sequence[Any]:
-        """Return what ``search`` may be told, from quick to thorough."""
-
-    def search(self, queries: Vectors, k: int, setting: Any, threads: int) -> Rows:
-        """Return the rows ``(n, k)`` of the nearest, best first; -1 where there is none."""
-
-    def bytes(self) -> int:
-        """Return what the index takes, by its own account; without the exact vectors of others."""
-
-
-class Exact:
-    """FAISS's flat search, which finds all."""
-
-    name, rescores = "exact", False
-
-    def build(self, vectors: Vectors, threads: int) -> None:
-        self._vectors = vectors
-
-    def settings(self) -> Sequence[Any]:
-        return [None]
-
-    def search(self, queries: Vectors, k: int, setting: Any, threads: int) -> Rows:
-        faiss.omp_set_num_threads(threads)
-        return faiss.knn(queries, self._vectors, k, metric=faiss.METRIC_INNER_PRODUCT)[1]
-
-    def bytes(self) -> int:
-        return self._vectors.nbytes
-
-
-class Ours:
-    """One of the kinds that ``tune`` tries, searched as a gallery does: what it names is scored exactly."""
-
-    rescores = True
-
-    def __init__(self, factory: str) -> None:
-        self.name = self._factory = factory
-
-    def build(self, vectors: Vectors, threads: int) -> None:
-        faiss.omp_set_num_threads(threads)
-        self._vectors = vectors
-        self._index = built(self._factory, vectors, np.arange(len(vectors)))
-
-    def settings(self) -> Sequence[Choice]:
-        return [choice for choice in ladder(self._factory, len(self._vectors)) if choice.effort <= DEEP]
-
-    def search(self, queries: Vectors, k: int, setting: Choice, threads: int) -> Rows:
-        faiss.omp_set_num_threads(threads)
-        rows = candidates(self._index, setting, queries, k)
-        return rescored(queries, rows, self._vectors.__getitem__, k)[1]
-
-    def bytes(self) -> int:
-        return size(self._index)
+PROBES = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128]
 
 
 class Hnswlib:
     """hnswlib with 16 links, built with a breadth of 200: its own defaults."""
 
-    name, rescores = "hnswlib", False
+    name, extra, rescores, most = "hnswlib", "hnswlib", False, 10_000_000
 
     def __init__(self) -> None:
         self._library = importlib.import_module("hnswlib")
@@ -98,7 +35,7 @@ class Hnswlib:
         self._index.add_items(vectors)
 
     def settings(self) -> Sequence[int]:
-        return _BREADTHS
+        return BREADTHS
 
     def search(self, queries: Vectors, k: int, setting: int, threads: int) -> Rows:
         self._index.set_num_threads(threads)
@@ -108,22 +45,32 @@ class Hnswlib:
     def bytes(self) -> int:
         return self._index.index_file_size()
 
+    def save(self, folder: Path) -> None:
+        self._index.save_index(str(folder / "index"))
+
+    def load(self, folder: Path, vectors: Vectors) -> None:
+        self._index = self._library.Index("ip", vectors.shape[1])
+        self._index.load_index(str(folder / "index"))
+
 
 class Usearch:
     """usearch with 16 links and half floats, built with a breadth of 128."""
 
-    name, rescores = "usearch f16", False
+    name, extra, rescores, most = "usearch f16", "usearch", False, 10_000_000
 
     def __init__(self) -> None:
         self._library = importlib.import_module("usearch.index")
 
-    def build(self, vectors: Vectors, threads: int) -> None:
+    def _empty(self, dim: int) -> Any:
         settings = {"dtype": "f16", "connectivity": 16, "expansion_add": 128}
-        self._index = self._library.Index(ndim=vectors.shape[1], metric="ip", **settings)
+        return self._library.Index(ndim=dim, metric="ip", **settings)
+
+    def build(self, vectors: Vectors, threads: int) -> None:
+        self._index = self._empty(vectors.shape[1])
         self._index.add(np.arange(len(vectors)), vectors, threads=threads)
 
     def settings(self) -> Sequence[int]:
-        return _BREADTHS
+        return BREADTHS
 
     def search(self, queries: Vectors, k: int, setting: int, threads: int) -> Rows:
         self._index.expansion_search = max(setting, k)
@@ -131,21 +78,107 @@ class Usearch:
         return np.asarray(found.keys).reshape(len(queries), -1).astype(np.int64)
 
     def bytes(self) -> int:
-        return self._index.memory_usage
+        return self._index.serialized_length
+
+    def save(self, folder: Path) -> None:
+        self._index.save(str(folder / "index"))
+
+    def load(self, folder: Path, vectors: Vectors) -> None:
+        self._index = self._empty(vectors.shape[1])
+        self._index.load(str(folder / "index"))
 
 
-_BREADTHS = [10, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024]
-PEERS = (Hnswlib, Usearch)
+class Scann:
+    """ScaNN as its page advises: a tree, anisotropic codes of two dimensions, re-ordering."""
+
+    name, extra, rescores, most = "ScaNN", "scann", False, 10_000_000
+
+    def __init__(self) -> None:
+        self._library = importlib.import_module("scann").scann_ops_pybind
+
+    def build(self, vectors: Vectors, threads: int) -> None:
+        leaves = max(1, round(2 * len(vectors) ** 0.5))
+        plan = self._library.builder(vectors, 10, "dot_product").set_n_training_threads(threads)
+        plan = plan.tree(num_leaves=leaves, num_leaves_to_search=1, training_sample_size=min(len(vectors), 250_000))
+        plan = plan.score_ah(2, anisotropic_quantization_threshold=0.2).reorder(100)
+        self._leaves, self._count, self._index = leaves, vectors.size, plan.build()
+
+    def settings(self) -> Sequence[tuple[int, int]]:
+        return [(leaves, again) for leaves in PROBES if leaves <= self._leaves for again in (30, 100)]
+
+    def search(self, queries: Vectors, k: int, setting: tuple[int, int], threads: int) -> Rows:
+        wanted = {"leaves_to_search": setting[0], "pre_reorder_num_neighbors": max(setting[1], k)}
+        if len(queries) == 1:
+            found = self._index.search(queries[0], final_num_neighbors=k, **wanted)[0][np.newaxis]
+        elif threads == 1:
+            found = self._index.search_batched(queries, final_num_neighbors=k, **wanted)[0]
+        else:
+            self._index.set_num_threads(threads)
+            found = self._index.search_batched_parallel(queries, final_num_neighbors=k, **wanted)[0]
+        rows = np.full((len(queries), k), -1)
+        rows[:, : found.shape[1]] = found
+        return rows
+
+    def bytes(self) -> int:
+        with tempfile.TemporaryDirectory(prefix="firstsight-scann-") as folder:
+            self.save(Path(folder))
+            return bytes_under(Path(folder))
+
+    def save(self, folder: Path) -> None:
+        self._index.serialize(str(folder))
+
+    def load(self, folder: Path, vectors: Vectors) -> None:
+        self._leaves = max(1, round(2 * len(vectors) ** 0.5))
+        self._index = self._library.load_searcher(str(folder))
 
 
-def methods(count: int, dim: int, wanted: Sequence[str] | None, say: Any) -> list[Method]:
-    """Return exact search, our kinds, and the libraries that are installed; only those of the wanted names, if any."""
-    found: list[Method] = [Exact(), *map(Ours, factories(count, dim))]
+class Svs:
+    """Intel's Scalable Vector Search over half floats; its packed codes (LVQ, LeanVec) end the process elsewhere."""
+
+    name, extra, rescores, most = "SVS f16", "svs", False, 100_000  # the graph of a million takes it hours
+
+    def __init__(self) -> None:
+        self._library = importlib.import_module("svs")
+
+    def build(self, vectors: Vectors, threads: int) -> None:
+        svs, self._dim = self._library, vectors.shape[1]
+        plan = svs.VamanaBuildParameters(graph_max_degree=32, window_size=128, alpha=0.95)
+        self._index = svs.Vamana.build(plan, vectors.astype(np.float16), svs.DistanceType.MIP, num_threads=threads)
+
+    def settings(self) -> Sequence[int]:
+        return BREADTHS
+
+    def search(self, queries: Vectors, k: int, setting: int, threads: int) -> Rows:
+        if self._index.num_threads != threads:
+            self._index.num_threads = threads
+        self._index.search_window_size = max(setting, k)
+        return self._index.search(queries, k)[0].astype(np.int64)
+
+    def bytes(self) -> int:
+        return self._index.size * (2 * self._dim + 4 * (32 + 1))
+
+    def save(self, folder: Path) -> None:
+        self._index.save(*(str(folder / part) for part in ("config", "graph", "data")))
+
+    def load(self, folder: Path, vectors: Vectors) -> None:
+        svs, self._dim = self._library, vectors.shape[1]
+        data = svs.VectorDataLoader(str(folder / "data"), svs.DataType.float16)
+        graph = svs.GraphLoader(str(folder / "graph"))
+        self._index = svs.Vamana(str(folder / "config"), graph, data, svs.DistanceType.MIP, num_threads=1)
+
+
+PEERS: tuple[Any, ...] = (Hnswlib, Usearch, Scann, Svs, Lancedb, MilvusLite)
+
+
+def peers(count: int, say: Callable[[str], object]) -> list[Method]:
+    """Return the libraries that are installed and take ``count`` vectors in bearable time; say which are left out."""
+    found: list[Method] = []
     for peer in PEERS:
+        if count > peer.most:
+            say(f"{peer.name} is left out: it is measured with {peer.most:,} vectors at most")
+            continue
         try:
             found.append(peer())
         except ImportError:
-            say(f"{peer.name} is left out: it is not installed (pip install 'firstsight[bench]')")
-    return [
-        one for one in found if wanted is None or one.name == "exact" or any(one.name.startswith(w) for w in wanted)
-    ]
+            say(f"{peer.name} is left out: it is not installed (pip install 'firstsight[{peer.extra}]')")
+    return found

@@ -6,16 +6,20 @@ once and searched harder and harder until it finds 90, 95 and 99 % of the ten ne
 turns, A B A B: single queries and batches of 1,000, on one thread and on all.
 
     python benchmarks/search.py [--sizes 10000 100000 1000000] [--dim 512] [--gallery PATH] [--only NAME ...]
-        [--rounds 5] [--seed 0] [--quick]
+        [--rounds 5] [--seed 0] [--indexes FOLDER] [--build] [--quick]
 
-Expected: see benchmarks/results/search.json and search.svg. Two hours, 16 GB of memory and a quiet machine for a
-million; 10,000,000 need ``--only IVF`` and 40 GB. --quick (10,000 x 64) shows in a minute that the program works,
-and its result is not kept. ``benchmarks/growth.py`` says from the results what a billion would need.
+Building a million takes hours, measuring it minutes: with --indexes what is built is kept in a folder, and read from
+there the next time; --build does no more than that. Results of sizes that are not measured now stay as they are.
+
+Expected: see benchmarks/results/search.json. 16 GB of memory and a quiet machine for a million; 10,000,000 x 512 take
+20 GB before any index, so ask for fewer floats (--dim 64). --quick (5,000 x 128) shows in seconds that the program
+works, and its result is not kept. ``benchmarks/growth.py`` says from the results what a billion would need.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 import time
@@ -27,11 +31,11 @@ from typing import Any
 import faiss
 import numpy as np
 from made import Set, made_set
+from methods import Method, Rows, ours
 from numpy.typing import NDArray
-from peers import Method, Rows, methods
+from peers import peers
 from rows import RESULTS, report, row
 
-from engine import charts
 from indexer.gallery import Gallery
 from indexer.rehearsal import rehearsal
 
@@ -39,7 +43,13 @@ K = 10  # neighbours that the targets are about
 DEPTHS = (1, 10, 100)
 TARGETS = (0.90, 0.95, 0.99)
 BATCH, SINGLE = 1000, 200  # queries at once, and one after the other
-QUICK = {"sizes": [10_000], "dim": 64, "rounds": 1}
+SLOW = 1e-3  # seconds a query, beyond which a tenth of the queries tells as much
+QUICK = {
+    "sizes": [5_000],
+    "dim": 128,
+    "rounds": 1,
+    "only": ["HNSW16", "IVF256,PQ", "PCA16", "hnsw", "usearch", "ScaNN"],
+}
 
 
 @dataclass
@@ -49,8 +59,9 @@ class Entry:
     method: Method
     build_seconds: float
     bytes_a_vector: float
-    recalls: list[tuple[Any, float, float]] = field(default_factory=list)  # setting, ann_recall@K, seconds a query
+    recalls: dict[Any, float] = field(default_factory=dict)  # setting -> ann_recall@K
     at: dict[float, Any] = field(default_factory=dict)  # target -> setting
+    share: int = 1  # of the queries, one of so many is enough to time it
 
 
 # -- what is searched ------------------------------------------------------------------------------------------------
@@ -90,19 +101,35 @@ def class_recall(found: Rows, data: Set, k: int) -> float:
 # -- measures --------------------------------------------------------------------------------------------------------
 
 
-def entered(method: Method, data: Set, exact: Rows, threads: int) -> Entry:
-    """Build a method, and raise its setting until it meets all targets."""
+def built(method: Method, data: Set, kept: Path | None) -> float:
+    """Build a method, or read what was built before, and return the seconds that building took, on one thread."""
+    folder = None if kept is None else kept / method.name
+    record = None if folder is None else folder / "built.json"
+    if folder is not None and record is not None and record.is_file():
+        say(f"reading {method.name} over {len(data.vectors):,}")
+        method.load(folder / "index", data.vectors)
+        return float(json.loads(record.read_text())["processor_seconds"])
     say(f"building {method.name} over {len(data.vectors):,}")
-    started = time.perf_counter()
-    method.build(data.vectors, threads)
-    seconds = time.perf_counter() - started
+    started = time.process_time()
+    method.build(data.vectors, 1)
+    seconds = time.process_time() - started
+    if folder is not None and record is not None:
+        (folder / "index").mkdir(parents=True, exist_ok=True)
+        method.save(folder / "index")
+        record.write_text(json.dumps({"processor_seconds": seconds}))
+    return seconds
+
+
+def entered(method: Method, data: Set, exact: Rows, threads: int, kept: Path | None = None) -> Entry:
+    """Build a method, and raise its setting until it meets all targets."""
+    seconds = built(method, data, kept)
     entry = Entry(method, seconds, method.bytes() / len(data.vectors))
     for setting in method.settings():
         started = time.perf_counter()
         found = method.search(data.queries, K, setting, threads)
-        spent = (time.perf_counter() - started) / len(found)
+        entry.share = 10 if time.perf_counter() - started > SLOW * len(found) else 1
         recall = ann_recall(found, exact, K)
-        entry.recalls.append((setting, recall, spent))
+        entry.recalls[setting] = recall
         for target in TARGETS:
             if recall >= target:
                 entry.at.setdefault(target, setting)
@@ -115,7 +142,7 @@ def quality(size: str, entry: Entry, data: Set, exact: Rows, threads: int) -> li
     """Return what a method takes, and what it finds at each target."""
     name, method = f"{size}, {entry.method.name}", entry.method
     rows = [
-        row(f"{name}: build", entry.build_seconds, "s", threads=threads),
+        row(f"{name}: build, one thread", entry.build_seconds, "s"),
         row(f"{name}: bytes a vector", entry.bytes_a_vector, "B", exact_vectors_beside=method.rescores),
     ]
     for target, setting in entry.at.items():
@@ -138,11 +165,11 @@ def in_turns(
         for entry in able:
             method, setting = entry.method, entry.at[target]
             batches, alone = spent[method.name]
-            few = batch if method.name != "exact" else batch[: BATCH // 10]  # a tenth tells as much
+            few = batch[: BATCH // entry.share]
             started = time.perf_counter()
             method.search(few, K, setting, threads)
             batches.append(len(few) / (time.perf_counter() - started))
-            for query in range(len(singles) if method.name != "exact" else len(singles) // 10):
+            for query in range(len(singles) // entry.share):
                 started = time.perf_counter()
                 method.search(singles[query : query + 1], K, setting, threads)
                 alone.append(time.perf_counter() - started)
@@ -155,41 +182,57 @@ def speed(
     """Return the queries a second of all methods at each target, and how the best of ours stands to the best peer."""
     rows = []
     threaded = f"{threads} thread{'s' if threads > 1 else ''}"
+    known = {entry.method.name: entry for entry in entries}
     for target in TARGETS:
         spent = in_turns(entries, target, queries, threads, rounds)
-        best: dict[tuple[str, bool], float] = {}
+        best: dict[tuple[str, bool], tuple[float, str]] = {}
         for name, (batches, alone) in spent.items():
+            recall = round(known[name].recalls[known[name].at[target]], 4)
             what = f"{size}, {name} at {target:g}, {threaded}"
             spread = [round(float(end), 1) for end in (min(batches), max(batches))]
             p50, p95, p99 = (round(1e6 * float(np.quantile(alone, q)), 1) for q in (0.5, 0.95, 0.99))
-            facts = {"p50_us": p50, "p95_us": p95, "p99_us": p99}
+            apart = np.array_split(np.array(alone), rounds)
+            middles = [1 / float(np.median(some)) for some in apart]
+            facts = {"p50_us": p50, "p95_us": p95, "p99_us": p99, "spread": [round(min(middles)), round(max(middles))]}
             values = {"one by one": 1 / float(np.median(alone)), f"batches of {BATCH:,}": float(np.median(batches))}
             for how, value in values.items():
                 more = facts if how == "one by one" else {"spread": spread}
-                rows.append(row(f"{what}, {how}", value, "queries/s", median_of=rounds, **more))
-                ours = name.startswith(("HNSW", "IVF", "exact"))
-                best[how, ours] = max(value, best.get((how, ours), 0.0))
+                rows.append(row(f"{what}, {how}", value, "queries/s", median_of=rounds, ann_recall=recall, **more))
+                side = how, is_ours(name)
+                best[side] = max((value, name), best.get(side, (0.0, "")))
         rows += [
             row(
                 f"{size} at {target:g}, {threaded}, {how}: ours to the best peer",
-                best[how, True] / value,
+                best[how, True][0] / value,
                 "",
                 ">= 1",
-                best[how, True] >= value,
+                best[how, True][0] >= value,
+                ours=best[how, True][1],
+                peer=peer,
             )
-            for (how, ours), value in best.items()
-            if not ours
+            for (how, own), (value, peer) in best.items()
+            if not own
         ]
     return rows
 
 
+def is_ours(name: str) -> bool:
+    return name.startswith(("HNSW", "IVF", "PCA", "exact"))
+
+
+def chosen_methods(data: Set, only: Sequence[str] | None) -> list[Method]:
+    """Return exact search, our kinds and the peers; only those whose names begin as one of ``only``, if given."""
+    found = [*ours(*data.vectors.shape), *peers(len(data.vectors), say)]
+    return [one for one in found if only is None or one.name == "exact" or one.name.startswith(tuple(only))]
+
+
 def measure(
-    data: Set, size: str, *, only: Sequence[str] | None, rounds: int
+    data: Set, size: str, *, only: Sequence[str] | None, rounds: int, kept: Path | None = None
 ) -> tuple[list[dict[str, Any]], list[Entry]]:
     threads = os.cpu_count() or 1
     say(f"the exact neighbours of {len(data.queries):,} queries among {size}")
     exact = exact_neighbours(data)
-    entries = [entered(one, data, exact, threads) for one in methods(*data.vectors.shape, only, say)]
+    entries = [entered(one, data, exact, threads, kept) for one in chosen_methods(data, only)]
     rows = []
     for entry in entries:
         rows += quality(size, entry, data, exact, threads)
@@ -198,51 +241,57 @@ def measure(
     return rows, entries
 
 
-def draw(path: Path, size: str, entries: Sequence[Entry]) -> None:
-    """Write a drawing of what all methods take for what they find, in batches on all threads."""
-    lines = {entry.method.name: [(recall, 1 / spent) for _, recall, spent in entry.recalls] for entry in entries}
-    path.write_text(
-        charts.curves(
-            f"Search through {size} vectors",
-            lines,
-            charts.nines(f"ann_recall@{K}"),
-            charts.logarithmic("queries/s in batches, all threads"),
-            goal=TARGETS[-1],
-        ),
-        encoding="utf-8",
-    )
+def others(path: Path, sizes: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the rows that were kept of other sizes than these."""
+    kept = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+    now = tuple(f"{size}{end}" for size in sizes for end in (",", " at "))
+    return [one for one in kept if not one["measure"].startswith(now)]
 
 
 def say(what: str) -> None:
     print(what, file=sys.stderr, flush=True)
 
 
-def main() -> None:
+def parsed() -> argparse.Namespace:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("--sizes", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
+    arguments.add_argument("--sizes", type=int, nargs="*", default=[10_000, 100_000, 1_000_000])
     arguments.add_argument("--dim", type=int, default=512)
     arguments.add_argument("--gallery")
     arguments.add_argument("--only", nargs="+", help="beginnings of the names of methods")
     arguments.add_argument("--rounds", type=int, default=5)
     arguments.add_argument("--seed", type=int, default=0)
+    arguments.add_argument("--indexes", type=Path)
+    arguments.add_argument("--build", action="store_true")
     arguments.add_argument("--quick", action="store_true")
     chosen = arguments.parse_args()
     if chosen.quick:
         vars(chosen).update(QUICK)
-    rows: list[dict[str, Any]] = []
+    return chosen
+
+
+def sets(chosen: argparse.Namespace) -> Iterable[tuple[str, Set]]:
+    """Yield what is to be searched, each with the name of its size."""
     for count in chosen.sizes:
-        data = made_set(count, chosen.dim, BATCH, chosen.seed)
-        size = f"{count:,} x {chosen.dim}"
-        more, entries = measure(data, size, only=chosen.only, rounds=chosen.rounds)
-        rows += more
+        yield f"{count:,} x {chosen.dim}", made_set(count, chosen.dim, BATCH, chosen.seed)
     if chosen.gallery:
         data = gallery_set(chosen.gallery, BATCH // 2, chosen.seed)
-        size = f"a gallery's {len(data.vectors):,} x {data.vectors.shape[1]}"
-        more, entries = measure(data, size, only=chosen.only, rounds=chosen.rounds)
-        rows += more
-    report("search", rows, keep=not chosen.quick)
-    if not chosen.quick:
-        draw(RESULTS / "search.svg", size, entries)
+        yield f"a gallery's {len(data.vectors):,} x {data.vectors.shape[1]}", data
+
+
+def main() -> None:
+    chosen = parsed()
+    rows: list[dict[str, Any]] = []
+    sizes: list[str] = []
+    for size, data in sets(chosen):
+        kept = None if chosen.indexes is None else chosen.indexes / f"{size}, seed {chosen.seed}"
+        if chosen.build:
+            for method in chosen_methods(data, chosen.only):
+                built(method, data, kept)
+            continue
+        sizes.append(size)
+        rows += measure(data, size, only=chosen.only, rounds=chosen.rounds, kept=kept)[0]
+    if rows:
+        report("search", [*others(RESULTS / "search.json", sizes), *rows], keep=not chosen.quick)
 
 
 if __name__ == "__main__":

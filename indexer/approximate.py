@@ -7,7 +7,8 @@ stands in the right order with the right score.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
@@ -134,7 +135,9 @@ def candidates(index: Any, choice: Choice, queries: Vectors, k: int, selector: A
     more = 2 if "SQ8" in choice.factory else 1  # of rough codes, the last of k may stand beyond the border
     if _reduced(choice.factory):
         more = choice.depth
-    return index.search(queries, min(more * k, index.ntotal), params=_parameters(choice, selector))[1]
+    # On a busy processor FAISS else waits longer for its other threads than it searches for one query.
+    with one_thread() if len(queries) == 1 else nullcontext():
+        return index.search(queries, min(more * k, index.ntotal), params=_parameters(choice, selector))[1]
 
 
 def rescored(queries: Vectors, rows: Ids, exact: Exact, k: int) -> tuple[Vectors, Ids]:
@@ -142,6 +145,8 @@ def rescored(queries: Vectors, rows: Ids, exact: Exact, k: int) -> tuple[Vectors
 
     Where there are fewer than k candidates the row is -1 and the score minus infinity.
     """
+    if len(rows) == 1:  # what many at once need costs a single query as much as its scores do
+        return _rescored_alone(queries[0], rows[0], exact, k)
     scores = np.empty(rows.shape, np.float32)
     step = max(1, GATHERED // max(1, rows.shape[1]))
     for start in range(0, len(rows), step):
@@ -152,8 +157,14 @@ def rescored(queries: Vectors, rows: Ids, exact: Exact, k: int) -> tuple[Vectors
         )
     scores[rows < 0] = -np.inf
     order = (-scores).argsort(axis=1, kind="stable")[:, :k]
-    lines = np.arange(len(rows))[:, np.newaxis]  # take_along_axis costs a single query more than its scores do
-    return scores[lines, order], rows[lines, order]
+    return np.take_along_axis(scores, order, 1), np.take_along_axis(rows, order, 1)
+
+
+def _rescored_alone(query: Vectors, rows: Ids, exact: Exact, k: int) -> tuple[Vectors, Ids]:
+    scores = exact(np.maximum(rows, 0)) @ query
+    scores[rows < 0] = -np.inf
+    order = (-scores).argsort(kind="stable")[:k]
+    return scores[order][np.newaxis], rows[order][np.newaxis]
 
 
 def size(index: Any) -> int:
@@ -168,6 +179,17 @@ def size(index: Any) -> int:
     module: Any = faiss  # its type stubs lack the class
     faiss.write_index(index, module.PyCallbackIOWriter(count))
     return written
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let FAISS use one thread, if the calling thread asks it."""
+    threads = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(threads)
 
 
 def _hasten(index: Any, seed: int) -> None:

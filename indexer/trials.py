@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
 import faiss
 import numpy as np
 
-from indexer.approximate import CHUNK, Choice, Tell, built, candidates, ladder, rescored, size
+from indexer.approximate import CHUNK, Choice, Tell, built, candidates, ladder, one_thread, rescored, size
 from indexer.errors import ArgumentError
 from indexer.faiss_index import Ids
 from indexer.promise import lower_bound, shares_found
@@ -150,14 +149,3 @@ def microseconds(search: Callable[[Vectors], object], queries: Vectors) -> float
                 search(queries[row : row + 1])
                 spent.append(time.thread_time() - started)
     return 1e6 * float(np.median(spent))
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Let FAISS use one thread."""
-    threads = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(1)
-    try:
-        yield
-    finally:
-        faiss.omp_set_num_threads(threads)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import json
 import sys
+import tomllib
 from itertools import product
 from pathlib import Path
 
@@ -14,13 +16,14 @@ import pytest
 from indexer.gallery import Gallery
 from indexer.history import Coming
 
-NAMES = ("growth", "made", "peers", "rows", "search")
+ROOT = Path(__file__).resolve().parent.parent
+NAMES = ("databases", "growth", "made", "methods", "peers", "report", "rows", "search")
 
 
 @pytest.fixture
 def program(monkeypatch):
     """Import a benchmark; FAISS has as many threads afterwards as before."""
-    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parent.parent / "benchmarks"))
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     threads = faiss.omp_get_max_threads()
     yield importlib.import_module
     faiss.omp_set_num_threads(threads)
@@ -70,7 +73,7 @@ def test_both_recalls_are_what_counting_gives(program):
     assert search.class_recall(np.full((3, 3), -1), data, 3) == 0
 
 
-def test_every_kind_is_measured_at_every_target_it_meets(program, monkeypatch, tmp_path):
+def test_every_kind_is_measured_at_every_target_it_meets(program, monkeypatch):
     search = program("search")
     monkeypatch.setattr(search, "SINGLE", 10)
     data = program("made").made_set(1500, 16, 100, seed=0)
@@ -84,36 +87,59 @@ def test_every_kind_is_measured_at_every_target_it_meets(program, monkeypatch, t
         assert value[f"1,500 x 16, {name} at {target:g}, 1 thread, one by one"] > 0
         assert value[f"1,500 x 16, {name} at {target:g}, 1 thread, batches of 1,000"] > 0
     assert value["1,500 x 16, exact: bytes a vector"] == 64
-    search.draw(tmp_path / "drawn.svg", "1,500 x 16", entries)
-    assert "IVF128,SQ8" in (tmp_path / "drawn.svg").read_text()
 
 
 def test_a_library_that_is_not_installed_is_left_out_with_a_line(program, monkeypatch):
     peers, said = program("peers"), []
-    monkeypatch.setitem(sys.modules, "hnswlib", None)
-    monkeypatch.setitem(sys.modules, "usearch.index", None)
+    for name in ("hnswlib", "usearch.index", "scann", "svs", "lancedb", "milvus_lite"):
+        monkeypatch.setitem(sys.modules, name, None)
 
-    found = peers.methods(1000, 8, None, said.append)
-
-    assert all(one.name == "exact" or one.name.startswith(("HNSW", "IVF")) for one in found)
-    assert len(said) == 2
+    assert peers.peers(1000, said.append) == []
+    assert [line.split("[")[-1] for line in said] == [f"{peer.extra}]')" for peer in peers.PEERS]
     assert all("not installed" in line for line in said)
 
 
-@pytest.mark.parametrize("name", ["Hnswlib", "Usearch"])
-def test_a_library_that_is_installed_finds_nearly_all(program, name, monkeypatch):
+def test_a_library_that_would_take_hours_is_left_out_with_a_line(program):
+    peers, said = program("peers"), []
+
+    found = peers.peers(10**8, said.append)
+
+    assert found == []
+    assert all("at most" in line for line in said)
+
+
+def test_every_library_has_an_extra_of_its_own(program):
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+
+    for peer in program("peers").PEERS:
+        assert len(extras[peer.extra]) >= 1
+
+
+@pytest.mark.parametrize("name", ["Hnswlib", "Usearch", "Scann", "Svs", "Lancedb", "MilvusLite"])
+def test_a_library_that_is_installed_finds_nearly_all_also_after_it_was_kept(program, name, tmp_path):
     peers, search = program("peers"), program("search")
     try:
-        peer = getattr(peers, name)()
+        peer, again = getattr(peers, name)(), getattr(peers, name)()
     except ImportError:
         pytest.skip("it is not installed")
     data = program("made").made_set(1000, 16, 50, seed=0)
-    peer.build(data.vectors, 1)
+    exact = search.exact_neighbours(data)
+    search.built(peer, data, tmp_path)
+    search.built(again, data, tmp_path)
 
-    found = peer.search(data.queries, 10, peer.settings()[-1], 1)
+    for one in (peer, again):
+        found = one.search(data.queries, 10, one.settings()[-1], 1)
+        assert search.ann_recall(found, exact, 10) > 0.98
+        assert one.bytes() > 1000 * 16
 
-    assert search.ann_recall(found, search.exact_neighbours(data), 10) > 0.98
-    assert peer.bytes() > 1000 * 16
+
+def test_what_is_measured_anew_replaces_its_size_and_nothing_else(program, tmp_path):
+    kept = [{"measure": f"{size}, IVF128: bytes a vector"} for size in ("1,000 x 8", "11,000 x 8", "1,000 x 81")]
+    kept.append({"measure": "1,000 x 8 at 0.9, 1 thread, one by one: ours to the best peer"})
+    (tmp_path / "search.json").write_text(json.dumps(kept))
+
+    assert program("search").others(tmp_path / "search.json", ["1,000 x 8"]) == kept[1:3]
+    assert program("search").others(tmp_path / "none.json", ["1,000 x 8"]) == []
 
 
 def test_growth_finds_the_power_by_which_the_rows_grow(program):
