@@ -38,6 +38,7 @@ from rows import RESULTS, report, row
 
 from indexer.gallery import Gallery
 from indexer.rehearsal import rehearsal
+from indexer.snapshot import Snapshot
 
 K = 10  # neighbours that the targets are about
 DEPTHS = (1, 10, 100)
@@ -69,9 +70,13 @@ class Entry:
 
 def gallery_set(path: str, queries: int, seed: int) -> Set:
     """Return the references of a gallery; those left out, and mixtures of two of a class, are the queries."""
-    with Gallery.open(path) as gallery, gallery._views.fresh() as snapshot:
-        vectors, ids = snapshot.references.all_vectors(), snapshot.references.ids.tolist()
-        labels = np.array([snapshot.known[id].class_id for id in ids])
+
+    def references(snapshot: Snapshot) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        ids = snapshot.references.ids.tolist()
+        return snapshot.references.all_vectors(), np.array([snapshot.known[id].class_id for id in ids])
+
+    with Gallery.open(path) as gallery:
+        vectors, labels = gallery._views.ask(references)
     made = rehearsal(vectors, labels, queries, seed)
     return Set(vectors[made.kept], labels[made.kept], np.concatenate(made.queries), np.tile(labels[made.held], 2))
 
