@@ -143,7 +143,7 @@ def read_folder(
 
     def read(path: str) -> NDArray[np.uint8] | ImageError:
         try:
-            return preprocessing.pixels(load(Path(files.root) / path).image)
+            return preprocessing.pixels(load(Path(files.root) / path, enough=preprocessing.enough).image)
         except ImageError as error:
             return error
 

@@ -16,7 +16,7 @@ from torchvision.models.resnet import Bottleneck, ResNet
 
 from engine.preprocessing import Preprocessing, to_unit_range
 from indexer.errors import ArgumentError
-from indexer.images import ImageLike, load
+from indexer.images import MAX_PIXELS, ImageLike, Loaded, load
 
 
 def resnet101(_size: int) -> nn.Module:
@@ -143,6 +143,14 @@ class Embedder(nn.Module):
         features = self.projection(self.backbone(images))
         return nn.functional.normalize(features.float(), dim=1)
 
+    def load(self, image: ImageLike, *, max_pixels: int = MAX_PIXELS) -> Loaded:
+        """Return an image with no more pixels than this network needs: the way of all that it embeds or learns from.
+
+        Raises:
+            ImageError: it cannot be used.
+        """
+        return load(image, max_pixels=max_pixels, enough=self.preprocessing.enough)
+
     def prepare(self, image: Image.Image) -> NDArray[np.uint8]:
         """Return an RGB image as the ``(size, size, 3)`` pixels of the network's input."""
         return self.preprocessing.pixels(image)
@@ -169,7 +177,7 @@ class Embedder(nn.Module):
         """
         many: list[Any] = list(images) if isinstance(images, list | tuple) else [images]
         vectors = [
-            self.embed_pixels([self.prepare(load(image).image) for image in many[start : start + batch_size]])
+            self.embed_pixels([self.prepare(self.load(image).image) for image in many[start : start + batch_size]])
             for start in range(0, len(many), batch_size)
         ]
         return np.concatenate(vectors) if vectors else np.empty((0, self.dim), np.float32)

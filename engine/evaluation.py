@@ -23,7 +23,7 @@ from engine.recognizer import Recognizer
 from engine.statistics import paired_test, wilson
 from indexer.errors import ArgumentError, ImageError, SourceError
 from indexer.gallery import Gallery
-from indexer.images import MAX_PIXELS, load, printable
+from indexer.images import MAX_PIXELS, printable
 from indexer.pipeline import Progress, in_order
 from indexer.reader import chunks
 from indexer.search import Score
@@ -290,7 +290,7 @@ class _Images:
 
     def _prepared(self, found: Found) -> NDArray[np.uint8] | Failure | None:
         try:
-            loaded = load(Path(self.listing.root) / found.path, max_pixels=self.max_pixels)
+            loaded = self.embedder.load(Path(self.listing.root) / found.path, max_pixels=self.max_pixels)
         except ImageError as error:
             return Failure(printable(found.path), error.reason)
         return None if loaded.hash in self.known else self.embedder.prepare(loaded.image)

@@ -40,6 +40,11 @@ class Preprocessing:
         """Return the same preprocessing for a network that sees ``size`` pixels: the same share of the image."""
         return replace(self, size=size, resize=round(self.resize * size / self.size))
 
+    @property
+    def enough(self) -> int:
+        """Pixels along its shorter side that an image need have: twice what it is resized to (``images.decode``)."""
+        return 2 * self.resize
+
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> Preprocessing:
         """Return the preprocessing that ``as_dict`` described."""

@@ -21,11 +21,13 @@ from engine.weights import load_embedder
 from indexer import build
 from indexer.errors import GalleryMissing, SourceError
 from indexer.gallery import Change, Gallery
-from indexer.images import ImageLike, Loaded, load
+from indexer.images import ImageLike, Loaded
 from indexer.places import Source
 from indexer.search import Score
 from indexer.sources_opened import opened
 from indexer.thumbnails import thumbnail
+
+BYTES_A_PIXEL = 128  # of the network's input, that its layers' outputs take: measured for ResNet-101, batches of 32
 
 
 class Recognizer(Recognizing):
@@ -114,7 +116,7 @@ class Recognizer(Recognizing):
             ImageError: one of them cannot be used; then none is added.
             ClassExists: the gallery has a class whose name differs only by case.
         """
-        loaded = [load(image) for image in listed(images)]
+        loaded = [self.embedder.load(image) for image in listed(images)]
         vectors = self.embedder.embed([one.image for one in loaded])
         change = self.gallery.add(
             name, [(one.hash, _absolute(one), vector) for one, vector in zip(loaded, vectors, strict=True)]
@@ -147,6 +149,16 @@ class BulkModel:
     def fingerprint(self) -> str:
         """Of the embedder."""
         return self.embedder.fingerprint
+
+    @property
+    def enough(self) -> int:
+        """Pixels along its shorter side that an image need have."""
+        return self.embedder.preprocessing.enough
+
+    @property
+    def working(self) -> int:
+        """Bytes that an image takes while it is embedded."""
+        return BYTES_A_PIXEL * self.embedder.preprocessing.size**2
 
     def prepare(self, image: Any) -> NDArray[np.uint8]:
         """Return the pixels of the network's input."""

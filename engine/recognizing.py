@@ -13,7 +13,7 @@ from engine.embedder import Embedder
 from indexer.conditions import Where
 from indexer.errors import ImageError
 from indexer.gallery import Gallery
-from indexer.images import ImageLike, load
+from indexer.images import ImageLike
 from indexer.search import K_CLASSES, K_REFERENCES, METRIC, Score
 
 Metric = Literal["cosine", "euclidean"]
@@ -142,7 +142,7 @@ class Recognizing:
             prepared, paths = [], []
             for image in images[start : start + 32]:
                 try:
-                    loaded = load(image)
+                    loaded = self.embedder.load(image)
                 except ImageError as error:
                     outcomes.append(error)
                     continue

@@ -20,6 +20,7 @@ class Options(TypedDict, total=False):
     drop_missing: bool
     batch_size: int
     max_pixels: int
+    memory: int | str
     workers: int | None
     progress: Progress | None
 

@@ -18,6 +18,7 @@ from indexer.pipeline import Model, Progress, Unusable
 from indexer.places import Source
 from indexer.planning import Plan, plan, silent, threads, without
 from indexer.reports import Report, Status, preview, report, summary
+from indexer.room import MEMORY, in_bytes
 from indexer.seen import Seen, unsure
 from indexer.vectors import check_count
 
@@ -37,6 +38,7 @@ class Options(TypedDict, total=False):
     retry: bool
     batch_size: int
     max_pixels: int
+    memory: int | str
     thumbnails: bool
     workers: int | None
     dry_run: bool
@@ -83,6 +85,7 @@ def index(
     retry: bool = False,
     batch_size: int = 32,
     max_pixels: int = MAX_PIXELS,
+    memory: int | str = MEMORY,
     thumbnails: bool = False,
     workers: int | None = None,
     dry_run: bool = False,
@@ -104,6 +107,9 @@ def index(
         retry: try files again that could not be used before, and have not changed since.
         batch_size: images embedded at once.
         max_pixels: larger images are refused.
+        memory: that the process shall keep to, in bytes or as in "800MB": pictures wait for one another, and fewer than
+            ``batch_size`` are embedded at once, where it is scarce. What it holds before the first image counts, and is
+            not given back; a picture that is too large for its share has it to itself.
         thumbnails: keep a small JPEG of each image, some 3 kB, also of those that are known already.
         workers: threads that read and decode; one a processor if None.
         dry_run: only report what would be done: a Status. Files that do not decode are found out only by embedding
@@ -119,6 +125,7 @@ def index(
     started = time.perf_counter()
     check_count("batch_size", batch_size)
     check_count("max_pixels", max_pixels)
+    in_bytes(memory)  # a wrong one is told at once
     gallery.require(model.fingerprint)
     if model.dim != gallery.dim:
         raise ArgumentError(f"the model makes vectors of {model.dim} floats, the gallery holds {gallery.dim}")
@@ -131,6 +138,7 @@ def index(
             model,
             batch_size=batch_size,
             max_pixels=max_pixels,
+            memory=memory,
             thumbnails=thumbnails,
             workers=threads(workers),
             progress=progress or silent,
@@ -148,9 +156,10 @@ def index(
         )
         if dry_run:
             return preview(gallery, planned, time.perf_counter() - started)
+        finding = time.perf_counter() - started
         gallery.files.remember(planned.root, planned.news, forget=planned.gone)
         pictures = Pictures(gallery) if thumbnails else None
-        unusable = pipeline.run(
+        unusable, clock = pipeline.run(
             planned.embed,
             model,
             pictures.stage if pictures else gallery.stage,
@@ -158,6 +167,7 @@ def index(
             source=planned.source,
             batch_size=batch_size,
             max_pixels=max_pixels,
+            memory=memory,
             workers=threads(workers),
             progress=progress or silent,
         )
@@ -166,7 +176,7 @@ def index(
         if pictures:
             pictures.fill(planned.files, planned.source, max_pixels=max_pixels, workers=threads(workers))
         _settle(gallery, planned)
-        return report(gallery, planned, time.perf_counter() - started)
+        return report(gallery, planned, time.perf_counter() - started, clock.read(finding=finding))
 
 
 def _quarantined(planned: Plan, unusable: Collection[Unusable]) -> dict[str, Seen]:

@@ -8,7 +8,7 @@ import os
 import re
 import stat
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Final, NoReturn, TypeAlias
@@ -39,11 +39,14 @@ MAX_PIXELS: Final = 2**26  # 256 MiB as Pillow holds them; decoding them takes 1
 SLOW_PIXELS: Final = 2**20  # where Pillow reads number by number: about 3 s
 MAX_SCANNED: Final = 2**31  # pixels times scans of a JPEG, about 3 s; a progressive one has ten or so
 MAX_BYTES: Final = 512 * 2**20
+ENOUGH: Final = 192  # pixels along the shorter side that are never gone below: a good thumbnail needs them
 
 ImageLike: TypeAlias = str | os.PathLike[str] | bytes | BinaryIO | Image.Image | NDArray[np.uint8]
 
 # A closed list: formats with a reliable signature, and none that runs a program (EPS calls Ghostscript).
 _FORMATS: Final = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF", "JPEG2000", "PPM")
+_COST: Final = 16  # bytes a pixel that decoding and turning into RGB take at most
+_SCANNED: Final = 6  # bytes a pixel, at whole size, that a progressive JPEG's coefficients take
 _GREEDY: Final = ("WEBP", "AVIF", "JPEG2000")  # their decoders hold an image several times
 _UNKNOWN: Final = "is not an image that can be read (JPEG, PNG, WebP, GIF, TIFF, BMP, AVIF, JPEG 2000 and PPM are)"
 _SIGNATURES: Final = {
@@ -71,7 +74,13 @@ class Loaded:
     """As given, when it was a path."""
 
 
-def load(image: ImageLike, *, max_pixels: int = MAX_PIXELS) -> Loaded:
+def load(
+    image: ImageLike,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    enough: int | None = None,
+    admit: Callable[[int], None] | None = None,
+) -> Loaded:
     """Return any image as upright RGB, with its hash.
 
     Args:
@@ -79,6 +88,8 @@ def load(image: ImageLike, *, max_pixels: int = MAX_PIXELS) -> Loaded:
         max_pixels: refuse larger ones before they are decoded; half of it is the limit for WebP, AVIF and JPEG 2000,
             whose decoders need twice the memory. Pillow's own ceiling, twice `PIL.Image.MAX_IMAGE_PIXELS`, stays in
             force.
+        enough: as for `decode`; what comes as pixels keeps them all.
+        admit: as for `decode`; not asked about what is in memory already.
 
     Raises:
         ImageError: in every bad case, with a reason in one line.
@@ -90,17 +101,24 @@ def load(image: ImageLike, *, max_pixels: int = MAX_PIXELS) -> Loaded:
     if isinstance(image, str | os.PathLike):
         path = os.fsdecode(image)
         data = read(path)
-        return Loaded(decode(data, path=path, max_pixels=max_pixels), identify(data), path)
+        return Loaded(decode(data, path=path, max_pixels=max_pixels, enough=enough, admit=admit), identify(data), path)
     if isinstance(image, bytes | bytearray | memoryview):
         data, origin = bytes(image), "bytes"
     elif hasattr(image, "read"):
         data, origin = _read_object(image)
     else:
         _refuse(type(image).__name__, "is not an image: give a path, bytes, a file object, a PIL image or an array")
-    return Loaded(decode(data, path=origin, max_pixels=max_pixels), identify(data), None)
+    return Loaded(decode(data, path=origin, max_pixels=max_pixels, enough=enough, admit=admit), identify(data), None)
 
 
-def decode(data: bytes, *, path: str, max_pixels: int = MAX_PIXELS) -> Image.Image:
+def decode(
+    data: bytes,
+    *,
+    path: str,
+    max_pixels: int = MAX_PIXELS,
+    enough: int | None = None,
+    admit: Callable[[int], None] | None = None,
+) -> Image.Image:
     """Return the file's bytes as an upright RGB image; of an animation, the first frame.
 
     Transparent parts become white, 16-bit and float samples are scaled to 8 bit. The format is told by content.
@@ -109,6 +127,10 @@ def decode(data: bytes, *, path: str, max_pixels: int = MAX_PIXELS) -> Image.Ima
         data: the whole file.
         path: what to call it in an error.
         max_pixels: as for `load`.
+        enough: a JPEG is decoded at a half, a quarter or an eighth of its size, where its shorter side keeps at least
+            so many pixels, and `ENOUGH`: several times faster for a camera's photo, and hardly another picture once it
+            is resized to half of that or less. All its pixels if None.
+        admit: told how many bytes decoding will take at most, before it begins.
 
     Raises:
         ImageError: `data` is empty, no image, damaged, cut short or too large.
@@ -117,6 +139,12 @@ def decode(data: bytes, *, path: str, max_pixels: int = MAX_PIXELS) -> Image.Ima
         _refuse(path, "is empty")
     with _only_image_errors(path, max_pixels, data), Image.open(io.BytesIO(data), formats=_FORMATS) as image:
         _check_cost(image, data, path, max_pixels)
+        _check_size(image, path, max_pixels)
+        takes = len(data) + (_SCANNED * image.width * image.height if "progressive" in image.info else 0)
+        if enough is not None and image.format in ("JPEG", "MPO"):
+            image.draft(None, (max(enough, ENOUGH),) * 2)
+        if admit is not None:
+            admit(takes + _COST * image.width * image.height)
         rgb = _upright_rgb(image, path, max_pixels, ours=True)
         rgb.info = {}  # or a camera's orientation would be applied once more where this image is loaded again
         return rgb

@@ -48,7 +48,7 @@ class Pictures:
         def make(hash: str) -> tuple[str, bytes | None]:
             try:
                 data = source.read(paths[hash])
-                image = images.decode(data, path=paths[hash], max_pixels=max_pixels)
+                image = images.decode(data, path=paths[hash], max_pixels=max_pixels, enough=images.ENOUGH)
             except ImageError:
                 return hash, None
             return hash, thumbnail(image) if images.identify(data) == hash else None

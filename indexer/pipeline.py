@@ -1,8 +1,9 @@
 """Read, decode, embed, write: many files through a model, in bounded memory.
 
-Threads read and decode ahead, at most ``workers + batch_size`` images; the calling thread embeds batches in the order
-of the files and hands embeddings on every few seconds. However many files there are, no more than
-``workers + 2 * batch_size + 1`` prepared images are alive at once.
+Threads read, decode and prepare ahead, at most ``workers + batch_size`` images; one more embeds batches, in the order
+of the files; the calling thread collects the next batch meanwhile, and commits embeddings every few seconds. However
+many files there are, no more than ``workers + 3 * batch_size + 1`` prepared images are alive at once, and no more
+pictures than there is room for.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing, suppress
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any, NamedTuple, Protocol, Self, TypeVar
 
@@ -22,7 +24,9 @@ from PIL import Image
 from indexer import images
 from indexer.errors import ArgumentError, FirstsightError, ImageError
 from indexer.places import Source
+from indexer.room import Room, shared_out
 from indexer.sources import Failure
+from indexer.stations import Clock
 
 COMMIT_SECONDS = 2.0  # what a kill costs at most
 COMMIT_ROWS = 4096
@@ -36,7 +40,11 @@ Result = TypeVar("Result")
 
 
 class Model(Protocol):
-    """What turns images into embeddings. The indexer knows no more of it."""
+    """What turns images into embeddings. The indexer knows no more of it.
+
+    It may also say in ``enough`` how many pixels along its shorter side an image need have (``images.decode``), and in
+    ``working`` how many bytes of memory an image takes while it is embedded.
+    """
 
     @property
     def dim(self) -> int:
@@ -53,7 +61,7 @@ class Model(Protocol):
         ...
 
     def embed(self, images: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
-        """Return the embeddings, ``(n, dim)``, of prepared images; called in one thread."""
+        """Return the embeddings, ``(n, dim)``, of prepared images; called in one thread at a time."""
         ...
 
 
@@ -88,26 +96,31 @@ def run(
     source: Source,
     batch_size: int,
     max_pixels: int,
+    memory: int | str,
     workers: int,
     progress: Progress,
     look: Look | None = None,
-) -> list[Unusable]:
-    """Embed the jobs; return the files that could not be used. Interrupted, it keeps what is embedded already."""
+) -> tuple[list[Unusable], Clock]:
+    """Embed the jobs; return the files that could not be used, and where the time went.
+
+    Interrupted, it keeps what is embedded already.
+    """
     failed: list[Unusable] = []
-
-    def prepare(job: Job) -> tuple[NDArray[Any] | None, list[Unusable]]:
-        return _prepared(job, model, source, max_pixels, look)
-
+    room, batch_size = shared_out(memory, model, batch_size)
+    ahead = workers + batch_size
+    clock = Clock(workers=workers, batch_size=batch_size, room=ahead)
+    way = _Way(model, source, max_pixels, look, room, clock)
     progress("embedding", 0, len(jobs))
-    outcomes = in_order(prepare, jobs, workers=workers, ahead=workers + batch_size)
-    with Batches(model, stage, batch_size) as batches, closing(outcomes):
+    outcomes = in_order(way.prepared, jobs, workers=workers, ahead=ahead)
+    with Batches(model, stage, batch_size, clock) as batches, closing(outcomes):
         for done, (job, (array, failures)) in enumerate(zip(jobs, outcomes, strict=True), start=1):
             failed += failures
             if array is not None:
+                clock.taken()
                 batches.add(job.hash, array)
             if not batches.filling or done == len(jobs):
                 progress("embedding", done, len(jobs))
-    return failed
+    return failed, clock
 
 
 def in_order(work: Callable[[Item], Result], items: Iterable[Item], *, workers: int, ahead: int) -> Generator[Result]:
@@ -133,69 +146,133 @@ def identified(path: str, source: Source) -> str | Failure:
         return Failure(images.printable(path), error.reason)
 
 
-def _prepared(
-    job: Job, model: Model, source: Source, max_pixels: int, look: Look | None
-) -> tuple[NDArray[Any] | None, list[Unusable]]:
-    """Return the prepared image of the first file that still has the content, and the failures before it."""
-    failures: list[Unusable] = []
-    for path in job.paths:
-        try:
-            data = source.read(path)
-            if images.identify(data) != job.hash:
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """From a file to the network's pixels."""
+
+    model: Model
+    source: Source
+    max_pixels: int
+    look: Look | None
+    room: Room
+    clock: Clock
+
+    def prepared(self, job: Job) -> tuple[NDArray[Any] | None, list[Unusable]]:
+        """Return the prepared image of the first file that still has the content, and the failures before it."""
+        failures: list[Unusable] = []
+        for path in job.paths:
+            try:
+                array = self._pixels(path, job.hash)
+                self.clock.prepared()
+                return array, failures
+            except ImageError as error:
+                failures.append(Unusable(path, error.reason, job.hash if error.lasting else None))
+        return None, failures
+
+    def _pixels(self, path: str, hash: str) -> NDArray[Any]:
+        with self.clock.at("reading"):
+            data = self.source.read(path)
+            if images.identify(data) != hash:
                 raise ImageError(path, "has another content than when it was hashed; index the folder again")
-            image = images.decode(data, path=path, max_pixels=max_pixels)
-            if look is not None:
-                look(job.hash, image)
-            return model.prepare(image), failures
-        except ImageError as error:
-            failures.append(Unusable(path, error.reason, job.hash if error.lasting else None))
-    return None, failures
+        with self.room.place() as place:
+            with self.clock.at("decoding"):
+                image = images.decode(
+                    data, path=path, max_pixels=self.max_pixels, enough=enough_for(self.model), admit=place.take
+                )
+            with self.clock.at("preparing"):
+                if self.look is not None:
+                    self.look(hash, image)
+                return self.model.prepare(image)
+
+
+def enough_for(model: Model) -> int | None:
+    """Return how many pixels along its shorter side an image need have for a model; None if it does not say."""
+    return getattr(model, "enough", None)
 
 
 class Batches:
-    """Collects prepared images into batches, and embeddings into commits."""
+    """Collects prepared images into batches, and embeddings into commits.
 
-    def __init__(self, model: Model, stage: Stage, size: int) -> None:
-        self.model, self.stage, self.size = model, stage, size
+    A thread embeds one batch while the next is collected, and the one before is committed.
+    """
+
+    def __init__(self, model: Model, stage: Stage, size: int, clock: Clock) -> None:
+        self.model, self.stage, self.size, self.clock = model, stage, size, clock
         self.filling: list[tuple[str, NDArray[Any]]] = []
-        self.hashes: list[str] = []
-        self.vectors: list[NDArray[np.float32]] = []
+        self.embedded: list[tuple[list[str], NDArray[np.float32]]] = []  # and not committed
         self.committed = time.monotonic()
+        self._network = ThreadPoolExecutor(1, thread_name_prefix="indexer-network")
+        self._embedding: tuple[list[str], Future[NDArray[np.float32]]] | None = None
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            self._embed()
-            self._commit()
-        else:
-            with suppress(FirstsightError):  # the first error is the one to show
-                self._commit()
+        try:
+            if kind is None:
+                self._embed()
+                self._collect()
+        except BaseException as error:
+            kind = type(error)
+            raise
+        finally:
+            self._end(failed=kind is not None)
 
     def add(self, hash: str, array: NDArray[Any]) -> None:
-        """Take a prepared image; embed when the batch is full, commit when some seconds have passed."""
+        """Take a prepared image; have the batch embedded when it is full, commit when some seconds have passed."""
         self.filling.append((hash, array))
+        if self._embedding and self._embedding[1].done():
+            self._collect()  # a failure is known at once
         if len(self.filling) == self.size:
             self._embed()
-        if len(self.hashes) >= COMMIT_ROWS or time.monotonic() - self.committed >= COMMIT_SECONDS:
+        rows = sum(len(hashes) for hashes, _ in self.embedded)
+        if rows >= COMMIT_ROWS or time.monotonic() - self.committed >= COMMIT_SECONDS:
             self._commit()
 
     def _embed(self) -> None:
-        if not self.filling:
-            return
-        vectors = np.asarray(self.model.embed([array for _, array in self.filling]), np.float32)
-        if vectors.shape != (len(self.filling), self.model.dim):
+        """Let the network have the batch, as soon as it is done with the one before."""
+        self._collect()
+        if self.filling:
+            hashes, arrays = [hash for hash, _ in self.filling], [array for _, array in self.filling]
+            self.filling.clear()
+            self.clock.begun()
+            self._embedding = hashes, self._network.submit(self._embedded, arrays)
+
+    def _embedded(self, arrays: list[NDArray[Any]]) -> NDArray[np.float32]:
+        with self.clock.embedding(len(arrays)):
+            vectors = np.asarray(self.model.embed(arrays), np.float32)
+        if vectors.shape != (len(arrays), self.model.dim):
             raise ArgumentError(
-                f"the model made vectors of shape {vectors.shape} from {len(self.filling)} images;"
-                f" it should be ({len(self.filling)}, {self.model.dim})"
+                f"the model made vectors of shape {vectors.shape} from {len(arrays)} images;"
+                f" it should be ({len(arrays)}, {self.model.dim})"
             )
-        self.hashes += [hash for hash, _ in self.filling]
-        self.vectors.append(vectors)
-        self.filling.clear()
+        return vectors
+
+    def _collect(self) -> None:
+        """Wait for the batch that the network has, if it has one."""
+        if self._embedding is not None:
+            hashes, outcome = self._embedding
+            wait([outcome])  # interrupted here, it can still be collected
+            self._embedding = None
+            self.embedded.append((hashes, outcome.result()))
 
     def _commit(self) -> None:
-        if self.hashes:
-            self.stage(self.hashes, np.concatenate(self.vectors))
-            self.hashes, self.vectors = [], []
+        if self.embedded:
+            hashes = [hash for some, _ in self.embedded for hash in some]
+            with self.clock.at("writing"):
+                self.stage(hashes, np.concatenate([vectors for _, vectors in self.embedded]))
+            self.embedded.clear()
         self.committed = time.monotonic()
+
+    def _end(self, *, failed: bool) -> None:
+        """Commit what is embedded; after a failure, whose error is the one to show, as far as that goes."""
+        try:
+            if failed:
+                with suppress(Exception):
+                    self._collect()
+                with suppress(FirstsightError):
+                    self._commit()
+            else:
+                self._commit()
+        finally:
+            self._network.shutdown()

@@ -9,6 +9,7 @@ from indexer.gallery import Gallery
 from indexer.images import printable
 from indexer.planning import Plan
 from indexer.sources import Failure
+from indexer.stations import Stations
 
 NAMED = 3  # renamed classes that a summary names
 
@@ -29,6 +30,7 @@ class Report:
         images: references in the gallery now.
         revision: the gallery's newest; no new one if nothing changed.
         seconds: that all this took.
+        stations: where the time went; None where nothing was carried out.
     """
 
     added: int
@@ -42,6 +44,7 @@ class Report:
     images: int
     revision: int
     seconds: float
+    stations: Stations | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +58,7 @@ class Status(Report):
     paths: dict[str, list[str]]
 
 
-def report(gallery: Gallery, planned: Plan, seconds: float) -> Report:
+def report(gallery: Gallery, planned: Plan, seconds: float, stations: Stations | None = None) -> Report:
     """Return what carrying out a plan did."""
     changes, classes = planned.changes, gallery.classes()
     return Report(
@@ -70,6 +73,7 @@ def report(gallery: Gallery, planned: Plan, seconds: float) -> Report:
         images=sum(classes.values()),
         revision=gallery.revision,
         seconds=seconds,
+        stations=stations,
     )
 
 

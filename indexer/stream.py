@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Iterable, Sized
 from contextlib import closing
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
@@ -16,9 +17,11 @@ from indexer.history import Coming, counted
 from indexer.images import ImageLike, load, printable
 from indexer.names import check_name, refuse_twins
 from indexer.pictures import Pictures
-from indexer.pipeline import Batches, Model, Progress, in_order
+from indexer.pipeline import Batches, Model, Progress, enough_for, in_order
 from indexer.reports import Report
+from indexer.room import Room, shared_out
 from indexer.sources import Failure
+from indexer.stations import Clock, Stations
 from indexer.thumbnails import thumbnail
 
 
@@ -37,6 +40,7 @@ def index_images(
     *,
     batch_size: int,
     max_pixels: int,
+    memory: int | str,
     thumbnails: bool,
     workers: int,
     progress: Progress,
@@ -49,21 +53,23 @@ def index_images(
     with gallery.writing():
         pictures = Pictures(gallery) if thumbnails else None
         taken = _Taken(gallery, pictures)
-        outcomes = in_order(
-            lambda numbered: _prepared(numbered, model, max_pixels, thumbnails=thumbnails),
-            enumerate(images, start=1),
-            workers=workers,
-            ahead=workers + batch_size,
-        )
-        with Batches(model, pictures.stage if pictures else gallery.stage, batch_size) as batches, closing(outcomes):
+        room, batch_size = shared_out(memory, model, batch_size)
+        ahead = workers + batch_size
+        clock = Clock(workers=workers, batch_size=batch_size, room=ahead)
+        way = _Way(model, max_pixels, thumbnails, room, clock)
+        outcomes = in_order(way.prepared, enumerate(images, start=1), workers=workers, ahead=ahead)
+        stage = pictures.stage if pictures else gallery.stage
+        with Batches(model, stage, batch_size, clock) as batches, closing(outcomes):
             for done, outcome in enumerate(outcomes, start=1):
+                if isinstance(outcome, _Prepared):
+                    clock.taken()
                 taken.take(outcome, batches)
                 progress("embedding", done, len(images) if isinstance(images, Sized) else done)
         come = list(taken.come.values())
         gallery.revise("index", f"index {counted(len(come), 'image')}", leave=(), come=come)
         if come:
             gallery.save_views()
-        return taken.report(time.perf_counter() - started)
+        return taken.report(time.perf_counter() - started, clock.read())
 
 
 class _Taken:
@@ -103,7 +109,7 @@ class _Taken:
         if not known:
             batches.add(hash, array)
 
-    def report(self, seconds: float) -> Report:
+    def report(self, seconds: float, stations: Stations) -> Report:
         """Return what all this did."""
         classes = self.gallery.classes()
         return Report(
@@ -118,19 +124,42 @@ class _Taken:
             images=sum(classes.values()),
             revision=self.gallery.revision,
             seconds=seconds,
+            stations=stations,
         )
 
 
-def _prepared(numbered: tuple[int, object], model: Model, max_pixels: int, *, thumbnails: bool) -> _Prepared | Failure:
-    number, given = numbered
-    if not isinstance(given, tuple | list) or len(given) != 2:
-        raise ArgumentError(f"image {number} came as {type(given).__name__}; give pairs of a class name and an image")
-    name, image = check_name(given[0]), given[1]
-    try:
-        loaded = load(image, max_pixels=max_pixels)
-        path = None if loaded.path is None else printable(os.path.abspath(loaded.path))  # noqa: PTH100
-        jpeg = thumbnail(loaded.image) if thumbnails else None
-        return _Prepared(name, loaded.hash, path, model.prepare(loaded.image), jpeg)
-    except ImageError as error:
-        known = isinstance(image, str | os.PathLike)
-        return Failure(printable(os.fsdecode(image)) if known else f"image {number}", error.reason)
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """From what was given to the network's pixels."""
+
+    model: Model
+    max_pixels: int
+    thumbnails: bool
+    room: Room
+    clock: Clock
+
+    def prepared(self, numbered: tuple[int, object]) -> _Prepared | Failure:
+        """Return an image ready to be embedded, or why it cannot be used."""
+        number, given = numbered
+        if not isinstance(given, tuple | list) or len(given) != 2:
+            raise ArgumentError(
+                f"image {number} came as {type(given).__name__}; give pairs of a class name and an image"
+            )
+        name, image = check_name(given[0]), given[1]
+        try:
+            return self._pixels(name, image)
+        except ImageError as error:
+            known = isinstance(image, str | os.PathLike)
+            return Failure(printable(os.fsdecode(image)) if known else f"image {number}", error.reason)
+
+    def _pixels(self, name: str, image: Any) -> _Prepared:
+        with self.room.place() as place:
+            with self.clock.at("decoding"):
+                enough = enough_for(self.model)
+                loaded = load(image, max_pixels=self.max_pixels, enough=enough, admit=place.take)
+            with self.clock.at("preparing"):
+                path = None if loaded.path is None else printable(os.path.abspath(loaded.path))  # noqa: PTH100
+                jpeg = thumbnail(loaded.image) if self.thumbnails else None
+                array = self.model.prepare(loaded.image)
+        self.clock.prepared()
+        return _Prepared(name, loaded.hash, path, array, jpeg)

@@ -33,6 +33,7 @@ from indexer.pipeline import Job, Model, Progress
 from indexer.places import Source, Stat
 from indexer.planning import silent, threads
 from indexer.reader import EmbedderRow, Reader, Row, chunks
+from indexer.room import MEMORY, in_bytes
 from indexer.schema import embedders, embeddings, upgrades
 from indexer.sources import Failure, Listing
 from indexer.vectors import Vectors, as_queries, check_count
@@ -69,6 +70,7 @@ def upgrade(
     drop_missing: bool = False,
     batch_size: int = 32,
     max_pixels: int = MAX_PIXELS,
+    memory: int | str = MEMORY,
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> Upgrade:
@@ -85,6 +87,7 @@ def upgrade(
         drop_missing: leave out the references whose images are gone instead.
         batch_size: images embedded at once.
         max_pixels: larger images are refused.
+        memory: that the process shall keep to, as for ``build.index``.
         workers: threads that read and decode; one a processor if None.
         progress: called with ("embedding" or "mapping", done, total).
 
@@ -95,6 +98,7 @@ def upgrade(
     started = time.perf_counter()
     check_count("batch_size", batch_size)
     check_count("max_pixels", max_pixels)
+    in_bytes(memory)
     path, show = folder.find(gallery), progress or silent
     with closing(Catalog(path / folder.CATALOG)) as catalog, WriterLock(path / folder.LOCK).held():
         run = _Run(path, catalog, model, json.dumps(dict(embedder or {})))
@@ -102,13 +106,14 @@ def upgrade(
             with catalog.reading() as reader:
                 return Upgrade(0, 0, 0, None, [], reader.newest().revision, time.perf_counter() - started)
         jobs = run.jobs()
-        failed = pipeline.run(
+        failed, _ = pipeline.run(
             jobs,
             model,
             run.stage,
             source=_Everywhere(row for rows in run.contents.values() for row in rows),
             batch_size=batch_size,
             max_pixels=max_pixels,
+            memory=memory,
             workers=threads(workers),
             progress=show,
         )

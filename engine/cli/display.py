@@ -29,6 +29,7 @@ from engine.answers import Answer, Hit, Match
 from indexer.build import Report, Status
 from indexer.history import Change
 from indexer.sources import Failure
+from indexer.stations import IN_THREADS, ORDER, Stations
 
 
 def _console(*, stderr: bool) -> Console:
@@ -120,6 +121,28 @@ def show_report(report: Report) -> None:
             f"the gallery knows {report.classes:,} classes from {report.images:,} images "
             f"(revision {report.revision}, {report.seconds:.1f} s)"
         )
+        if report.stations is not None and report.seconds >= LONG:
+            show_stations(report.stations)
+
+
+LONG = 5.0  # seconds; who waited no longer does not ask where they went
+_BAR = 30  # characters
+
+
+def show_stations(stations: Stations) -> None:
+    """Print where the time went: a bar a station, as a share of the time that its threads had."""
+    had = stations.embedding + stations.waiting  # what the network's thread had; each other one had as much
+    out.print(f"where the time went, finding {stations.finding:.1f} s, then {had:.1f} s:")
+    for name in ORDER:
+        spent, threads = getattr(stations, name), stations.workers if name in IN_THREADS else 1
+        share = spent / (threads * had) if had else 0.0
+        bar = "█" * round(_BAR * min(1.0, share))
+        many = f"{threads} threads" if threads > 1 else "1 thread"
+        out.print(f"{name:<10} {bar:<{_BAR}} {share:>5.0%} of {many}, {spent:,.1f} s")
+    out.print(
+        f"the network waited {stations.waiting:.1f} s; {stations.ahead:.0%} of the room for prepared pictures was full;"
+        f" batches of {stations.batch_size}"
+    )
 
 
 _COUNTED = ("added", "changed", "moved", "removed", "unchanged")

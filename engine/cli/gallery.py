@@ -18,6 +18,7 @@ from engine.cli.options import (
     Images,
     Json,
     KeepRemoved,
+    Memory,
     Paranoid,
     Retry,
     Thumbnails,
@@ -43,6 +44,7 @@ def index(
     retry: Retry = default(build.index, "retry"),
     batch_size: Annotated[int, typer.Option(help="images embedded at once")] = default(build.index, "batch_size"),
     max_pixels: Annotated[int, typer.Option(help="larger images are left out")] = default(build.index, "max_pixels"),
+    memory: Memory = default(build.index, "memory"),
     thumbnails: Thumbnails = default(build.index, "thumbnails"),
     json: Json = False,
 ) -> None:
@@ -60,6 +62,7 @@ def index(
             retry=retry,
             batch_size=batch_size,
             max_pixels=max_pixels,
+            memory=memory,
             thumbnails=thumbnails,
             progress=progress,
         )

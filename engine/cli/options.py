@@ -26,6 +26,7 @@ Conditions = Annotated[
     typer.Option("--where", help="only what has such attributes: 'site=paris', 'price<5', ...", show_default=False),
 ]
 Thumbnails = Annotated[bool, typer.Option("--thumbnails", help="keep a small JPEG of each image")]
+Memory = Annotated[str, typer.Option(help="that the process shall keep to, as in 800MB", metavar="BYTES")]
 ClassDepth = Annotated[int, typer.Option(help="how many folder levels name a class")]
 
 KeepRemoved = Annotated[bool, typer.Option("--keep-removed", help="references stay whose files are gone")]

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from engine.cli import display
-from engine.cli.options import Device, GalleryPath, Json, default
+from engine.cli.options import Device, GalleryPath, Json, Memory, default
 from engine.upgrading import upgrade_gallery
 from indexer import upgrading
 
@@ -25,6 +25,7 @@ def upgrade(
     max_pixels: Annotated[int, typer.Option(help="larger images are refused")] = default(
         upgrading.upgrade, "max_pixels"
     ),
+    memory: Memory = default(upgrading.upgrade, "memory"),
     json: Json = False,
 ) -> None:
     """Embed a gallery's images with other weights, and put them in place at once; killed, it goes on."""
@@ -36,6 +37,7 @@ def upgrade(
             drop_missing=drop_missing,
             batch_size=batch_size,
             max_pixels=max_pixels,
+            memory=memory,
             progress=progress,
         )
     if json:

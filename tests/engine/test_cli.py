@@ -42,7 +42,7 @@ def test_index_json_is_one_object_with_the_agreed_keys(run, photos, weights, tmp
     assert code == 0
     assert set(report) == {
         *("added", "changed", "moved", "renamed", "removed", "unchanged"),
-        *("failed", "classes", "images", "revision", "seconds"),
+        *("failed", "classes", "images", "revision", "seconds", "stations"),
     }
     assert (report["added"], report["classes"], report["images"], report["failed"]) == (12, 4, 12, [])
 
