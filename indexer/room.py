@@ -16,6 +16,7 @@ from indexer.errors import ArgumentError
 MEMORY: Final = "1.5GB"
 LEAST: Final = 64 * 10**6  # bytes for pictures, and as many for the network, even where the process holds more already
 
+_TOLD: Final = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([KMG]I?|)B?\s*")
 _UNITS: Final = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "KI": 2**10, "MI": 2**20, "GI": 2**30}
 
 
@@ -28,9 +29,7 @@ def in_bytes(memory: int | str) -> int:
     if isinstance(memory, int) and not isinstance(memory, bool):
         count = memory
     else:
-        told = (
-            re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMG]I?|)B?\s*", memory.upper()) if isinstance(memory, str) else None
-        )
+        told = _TOLD.fullmatch(memory.upper()) if isinstance(memory, str) else None
         if told is None:
             raise ArgumentError(f"memory is {memory!r}; give a number of bytes, or one as in 1.5GB or 800MB")
         count = int(float(told[1]) * _UNITS[told[2]])

@@ -59,9 +59,14 @@ def test_together_pictures_never_take_more_than_there_is_and_a_larger_one_is_alo
 
 def test_a_place_is_given_back_when_its_picture_fails():
     room = Room(10)
-    with pytest.raises(ZeroDivisionError), room.place() as place:
-        place.take(10)
-        raise ZeroDivisionError
+
+    def fail():
+        with room.place() as place:
+            place.take(10)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
     with room.place() as place:
         place.take(10)
 
