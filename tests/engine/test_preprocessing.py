@@ -102,6 +102,24 @@ def test_a_jpeg_cut_short_is_refused_in_part_as_it_is_whole():
         assert told[0] == told[1]
 
 
+def test_a_damaged_jpeg_is_refused_in_part_if_and_only_if_it_is_whole():
+    good = jpeg(photo(500, 400))
+    refused = 0
+    for seed in range(60):
+        dice, data = np.random.default_rng(seed), bytearray(good)
+        for place in dice.integers(0, len(data) if seed % 2 else 700, 8):
+            data[place] = dice.integers(256)
+        outcomes = []
+        for enough in (None, 16):
+            try:
+                outcomes.append(decode(bytes(data), path="x", enough=enough).mode)
+            except ImageError as error:
+                outcomes.append(error.reason)
+        assert outcomes[0] == outcomes[1]
+        refused += outcomes[0] != "RGB"
+    assert 5 < refused < 60
+
+
 def test_the_limit_of_pixels_is_that_of_the_whole_picture():
     with pytest.raises(ImageError, match="1600 × 1200 pixels"):
         decode(jpeg(photo(1600, 1200)), path="x", enough=16, max_pixels=1600 * 1200 - 1)
