@@ -8,6 +8,9 @@ pictures than there is room for.
 
 from __future__ import annotations
 
+import os
+import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
@@ -30,6 +33,7 @@ from indexer.stations import Clock
 
 COMMIT_SECONDS = 2.0  # what a kill costs at most
 COMMIT_ROWS = 4096
+YIELDING = 5  # steps of niceness
 
 Progress = Callable[[str, int, int], None]
 Look = Callable[[str, Image.Image], None]
@@ -126,7 +130,7 @@ def run(
 def in_order(work: Callable[[Item], Result], items: Iterable[Item], *, workers: int, ahead: int) -> Generator[Result]:
     """Yield ``work(item)`` for each item, in order, with threads that are at most ``ahead`` items in front."""
     feed = iter(items)
-    with ThreadPoolExecutor(workers, thread_name_prefix="indexer") as pool:
+    with ThreadPoolExecutor(workers, thread_name_prefix="indexer", initializer=_give_way) as pool:
         try:
             window: deque[Future[Result]] = deque(pool.submit(work, item) for item in islice(feed, ahead))
             while window:
@@ -136,6 +140,14 @@ def in_order(work: Callable[[Item], Result], items: Iterable[Item], *, workers: 
                 del result
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _give_way() -> None:
+    """Let this thread yield to the network, and to those who ask galleries meanwhile. On Linux, threads can."""
+    if sys.platform == "linux":
+        thread = threading.get_native_id()
+        with suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + YIELDING)
 
 
 def identified(path: str, source: Source) -> str | Failure:

@@ -14,12 +14,13 @@ import stat
 import struct
 import threading
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import IO, Any
 
 MAGIC = b"1STSEAL1"
+BLOCK = 1 << 20  # bytes of what comes in pieces
 _END = struct.Struct("<8sQ32s")  # magic, bytes of the directory, its sum
 _WRONG = (ValueError, KeyError, TypeError, RecursionError)  # what a directory raises that is none
 
@@ -58,6 +59,21 @@ class Sealing:
         memory = memoryview(data).cast("B") if len(data) else memoryview(b"")
         self._file.write(memory)
         self._blocks.append((len(memory), hashlib.sha256(memory).hexdigest()))
+
+    def stream(self, write: Callable[[Callable[[Any], int]], object]) -> int:
+        """Let ``write`` hand on bytes in pieces of any length, and make blocks of them; return how many."""
+        pieces, before = bytearray(), len(self._blocks)
+
+        def take(data: Any) -> int:
+            pieces.extend(data)
+            while len(pieces) >= BLOCK:
+                self.add(bytes(pieces[:BLOCK]))
+                del pieces[:BLOCK]
+            return len(data)
+
+        write(take)
+        self.add(bytes(pieces))
+        return len(self._blocks) - before
 
     def seal(self, facts: Mapping[str, Any]) -> None:
         """Write the directory; the file is whole then."""
@@ -112,6 +128,19 @@ class Sealed:
             raise NoView("is cut short")
         if hashlib.sha256(memory).hexdigest() != self._digests[block]:
             raise NoView("does not match its checksum")
+
+    def stream(self, blocks: Iterable[int]) -> Callable[[int], bytes]:
+        """Return a function that reads so many bytes on through these blocks, fewer at their end."""
+        rest, coming = bytearray(), iter(blocks)
+
+        def read(size: int) -> bytes:
+            while len(rest) < size and (block := next(coming, None)) is not None:
+                rest.extend(self.read(block))
+            data = bytes(rest[:size])
+            del rest[:size]
+            return data
+
+        return read
 
     def _read_directory(self) -> None:
         size = self._file.seek(0, os.SEEK_END)
