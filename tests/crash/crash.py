@@ -34,6 +34,7 @@ from typing import Any
 
 import faults
 import pictures
+from deeds import current
 from faults import Fault
 from operations import OPERATIONS, drawn
 from story import Story, check_answers, on_disk
@@ -116,9 +117,9 @@ def settled(path: Path, before: Story, after: Story) -> Story:
 def which(path: Path, before: Story, after: Story) -> Story:
     found = on_disk(path)
     for story in (after, before):
-        if found == (story.revision, story.state):
+        if found == story.written:
             return story
-    raise AssertionError(f"neither before nor after: {found}, but {before.revision} or {after.revision}: {after.state}")
+    raise AssertionError(f"neither before nor after: {found}, but {before.written} or {after.written}")
 
 
 # -- rounds ----------------------------------------------------------------------------------------------------------
@@ -169,17 +170,19 @@ def many(hands: Writers, scratch: Path, rounds: int, seed: int) -> Counter[str]:
     for life in range(0, rounds, LIFE):
         path, story = scratch / f"life {life}" / "birds.gallery", Story()
         Gallery.create(path, dim=pictures.DIM, fingerprint="toy").close()
-        with Gallery.open(path) as reader:
-            for number in range(life, min(life + LIFE, rounds)):
-                dice = Random(f"{seed} {number}")
-                try:
-                    story, what = hurt(hands, path, story, dice)
-                    check_answers(reader, story)
-                    assert reader.verify() == []
-                except (AssertionError, FirstsightError) as error:
-                    kept = shutil.copytree(path.parent, tempfile.mkdtemp(prefix="crash-"), dirs_exist_ok=True)
-                    raise AssertionError(f"round {number} of seed {seed}, kept in {kept}: {error}") from error
-                seen[what] += 1
+        reader = Gallery.open(path)
+        for number in range(life, min(life + LIFE, rounds)):
+            dice = Random(f"{seed} {number}")
+            try:
+                story, what = hurt(hands, path, story, dice)
+                reader = current(reader)
+                check_answers(reader, story)
+                assert reader.verify() == []
+            except (AssertionError, FirstsightError) as error:
+                kept = shutil.copytree(path.parent, tempfile.mkdtemp(prefix="crash-"), dirs_exist_ok=True)
+                raise AssertionError(f"round {number} of seed {seed}, kept in {kept}: {error}") from error
+            seen[what] += 1
+        reader.close()
         shutil.rmtree(path.parent)
     return seen
 

@@ -1,4 +1,4 @@
-"""The world of the crash tests: sixty small pictures, known by their numbers, and an embedder that projects them."""
+"""The world of the crash tests: sixty small pictures, known by their numbers, and two embedders that project them."""
 
 from __future__ import annotations
 
@@ -10,20 +10,24 @@ import numpy as np
 from PIL import Image
 
 COUNT, DIM = 60, 16
-PROJECTION = np.random.default_rng(0).normal(size=(192, DIM)).astype(np.float32)
 
 
 class Toy:
     """Says of any image of 8 x 8 pixels what it has always said, whoever else is in the batch."""
 
-    dim, fingerprint = DIM, "toy"
+    def __init__(self, fingerprint, dim):
+        self.fingerprint, self.dim = fingerprint, dim
+        self.projection = np.random.default_rng(dim).normal(size=(192, dim)).astype(np.float32)
 
     def prepare(self, image):
         return np.asarray(image.resize((8, 8)), np.float32).ravel() / 255 - 0.5
 
     def embed(self, images):
-        vectors = np.einsum("ij,jk->ik", np.stack(images), PROJECTION)
+        vectors = np.einsum("ij,jk->ik", np.stack(images), self.projection)
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+EMBEDDERS = {"toy": Toy("toy", DIM), "newer": Toy("newer", 24)}
 
 
 @cache
@@ -41,8 +45,8 @@ def content(number):
 
 
 @cache
-def vector(number):
-    toy = Toy()
+def vector(number, embedder="toy"):
+    toy = EMBEDDERS[embedder]
     return toy.embed([toy.prepare(Image.open(io.BytesIO(file(number))))])[0]
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import faults
 import pictures
 import sqlalchemy.dialects.sqlite  # noqa: F401 - before the fork, not after it
+from deeds import current
 from operations import OPERATIONS
 
 from indexer.errors import FirstsightError
@@ -34,6 +35,7 @@ def live(commands: Any, path: str, fault: list | None, *, create: bool = False) 
     while (order := json.loads(commands.readline())) is not None:
         name, arguments = order
         try:
+            gallery = current(gallery)
             answer(done=_done(gallery, name, arguments))
         except FirstsightError as error:
             answer(refused=str(error))

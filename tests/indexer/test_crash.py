@@ -120,7 +120,10 @@ def test_a_dictionary_that_differs_is_noticed(hands):
     path, dice = hands[1] / "noticed" / "birds.gallery", random.Random(13)
     story = crash.begun(path, dice)
     forgotten = crash.drawn(dice, story, ("forget",))
-    more, less = story.then(story.state | {("stork", 59): False}), crash.OPERATIONS["forget"].tell(story, forgotten[1])
+    more, less = (
+        story.then(story.state.holding(story.state.references | {("stork", 59): False})),
+        crash.OPERATIONS["forget"].tell(story, forgotten[1]),
+    )
 
     for other in (more, less):
         with pytest.raises(AssertionError, match="neither before nor after"):
