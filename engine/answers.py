@@ -31,6 +31,7 @@ class Match:
             them at all.
         reference: the class's reference that is most like the image.
         attributes: of the class.
+        mapped: whether that reference's image was gone at an upgrade, and its vector was mapped from an older one.
     """
 
     name: str
@@ -39,17 +40,22 @@ class Match:
     probability: float
     reference: str
     attributes: dict[str, Any] = field(default_factory=dict, hash=False)
+    mapped: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A reference image that is like the query: its class, itself, how alike, its attributes over the class's."""
+    """A reference image that is like the query: its class, itself, how alike, its attributes over the class's.
+
+    ``mapped``: its image was gone at an upgrade, and its vector was mapped from an older one.
+    """
 
     name: str
     reference: str
     score: float
     distance: float
     attributes: dict[str, Any] = field(default_factory=dict, hash=False)
+    mapped: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +85,6 @@ def matches_from(hits: ClassHits, *, learned: bool = False) -> list[Match]:
     logits = (hits.scores - hits.scores.max()) / (LEARNED_TEMPERATURE if learned else TEMPERATURE)
     shares = np.exp(logits) / np.exp(logits).sum()
     return [
-        Match(hit.name, hit.score, hit.distance, float(share), hit.reference, hit.attributes)
+        Match(hit.name, hit.score, hit.distance, float(share), hit.reference, hit.attributes, hit.mapped)
         for hit, share in zip(hits.hits, shares, strict=False)
     ]

@@ -127,7 +127,9 @@ class Recognizing:
         return self._each(
             images,
             lambda vectors: self.gallery.search_references(vectors, k=k, where=where, as_of=as_of),
-            lambda path, hits: [Hit(hit.name, hit.reference, hit.score, hit.distance, hit.attributes) for hit in hits],
+            lambda path, hits: [
+                Hit(hit.name, hit.reference, hit.score, hit.distance, hit.attributes, hit.mapped) for hit in hits
+            ],
         )
 
     def _each(

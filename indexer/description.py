@@ -78,7 +78,7 @@ def describe(reader: Reader, class_id: int, name: str) -> Description:
     """Return what is known of a class."""
     rows = list(reader.references(of_class=class_id))
     own = dict(attributes.of_references(reader, [row.id for row in rows]))
-    mapped = reader.mapped(of_class=class_id)
+    mapped = reader.mapped(row.id for row in rows)
     listed = [Described(row.shown, row.hash, own.get(row.id, {}), row.id in mapped) for row in rows]
     return Description(name, attributes.of_class(reader, class_id), listed)
 

@@ -13,6 +13,7 @@ from indexer.schema import (
     embedders,
     embeddings,
     files,
+    mapped_embeddings,
     meta,
     tables,
     thumbnails,
@@ -47,4 +48,9 @@ def _from_1(connection: Connection) -> None:
         connection.execute(text(statement))
 
 
-STEPS: dict[int, Callable[[Connection], None]] = {1: _from_1}
+def _from_2(connection: Connection) -> None:
+    """Nothing found the mapped vectors but a look at all."""
+    mapped_embeddings.create(connection, checkfirst=True)  # the step before makes it with its table
+
+
+STEPS: dict[int, Callable[[Connection], None]] = {1: _from_1, 2: _from_2}

@@ -216,13 +216,15 @@ class Reader:
             hash for chunk in chunks(hashes) for hash in self.connection.scalars(joined.where(images.c.hash.in_(chunk)))
         }
 
-    def mapped(self, *, of_class: int | None = None) -> set[int]:
-        """Return the ids of the live references, of a class or all, whose vectors were mapped."""
-        joined = select(references.c.id).join(embeddings, self.embedded(references.c.image_id))
-        joined = joined.where(references.c.went.is_(None), embeddings.c.mapped)
-        return set(
-            self.connection.scalars(joined if of_class is None else joined.where(references.c.class_id == of_class))
-        )
+    def mapped(self, ids: Iterable[int] | None = None) -> set[int]:
+        """Return the ids of the live references, of these or all, whose vectors were mapped. Soon told if none was."""
+        mapped = embeddings.c.mapped & (embeddings.c.embedder_id == self.embedder_id)
+        if self.connection.scalar(select(embeddings.c.id).where(mapped).limit(1)) is None:
+            return set()
+        live = select(references.c.id).join(embeddings, embeddings.c.image_id == references.c.image_id)
+        live = live.where(references.c.went.is_(None), mapped)
+        queries = [live] if ids is None else (live.where(references.c.id.in_(chunk)) for chunk in chunks(ids))
+        return {id for query in queries for id in self.connection.scalars(query)}
 
     def known(self, hashes: Iterable[str]) -> set[str]:
         """Return those of the hashes whose embedding the catalog holds."""

@@ -28,6 +28,7 @@ from sqlalchemy import (
     Text,
     create_engine,
     func,
+    true,
 )
 from sqlalchemy import event as events
 from sqlalchemy.engine import Connection
@@ -36,7 +37,7 @@ from sqlalchemy.pool import QueuePool
 
 from indexer.errors import FirstsightError, GalleryBusy, GalleryDamaged, GalleryError
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 BUSY_SECONDS = 10.0  # how long SQLite waits for a lock of its own; they are held for milliseconds
 
 tables = MetaData()
@@ -88,6 +89,8 @@ embeddings = Table(
     Column("mapped", Boolean, nullable=False),  # not embedded: the image was gone, its older vector was mapped
 )
 Index("embedding_of_image", embeddings.c.image_id, embeddings.c.embedder_id, unique=True)
+# Nearly always empty, and asked when a gallery is opened: are there any?
+mapped_embeddings = Index("mapped_embeddings", embeddings.c.embedder_id, sqlite_where=embeddings.c.mapped == true())
 classes = Table("classes", tables, Column("id", Integer, primary_key=True), sqlite_autoincrement=True)
 names = Table(
     "names",

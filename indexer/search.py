@@ -41,7 +41,8 @@ Score = Callable[[Vectors, Vectors], NDArray[np.floating[Any]]]
 class ReferenceHit:
     """A reference near a query. Score: higher is better; distance: lower is better.
 
-    ``attributes`` are its own, over those of its class.
+    ``attributes`` are its own, over those of its class. ``mapped``: its image was gone at an upgrade, and its vector
+    was mapped from the one by the embedder before.
     """
 
     name: str
@@ -49,6 +50,7 @@ class ReferenceHit:
     score: float
     distance: float
     attributes: Attributes = field(default_factory=dict, hash=False)
+    mapped: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,7 @@ class ClassHit:
     """A class near a query, by its prototype; ``reference`` is the class's reference nearest to the query.
 
     ``score`` is the metric's, or the learned one if the query came with one; ``distance`` is always the metric's.
-    ``attributes`` are the class's.
+    ``attributes`` are the class's; ``mapped`` is that reference, as in ``ReferenceHit``.
     """
 
     name: str
@@ -64,6 +66,7 @@ class ClassHit:
     distance: float
     reference: str
     attributes: Attributes = field(default_factory=dict, hash=False)
+    mapped: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +158,8 @@ def references(
 
 def _reference_hit(snapshot: Snapshot, id: int, score: float, distance: float) -> ReferenceHit:
     class_id, shown = snapshot.known[id]
-    return ReferenceHit(snapshot.names[class_id], shown, score, distance, snapshot.told.merged(class_id, id))
+    told = snapshot.told
+    return ReferenceHit(snapshot.names[class_id], shown, score, distance, told.merged(class_id, id), id in told.mapped)
 
 
 def _best(
@@ -183,11 +187,16 @@ def _class_hits(
     scores: NDArray[np.float64],
     distances: NDArray[np.float64],
 ) -> list[ClassHit]:
-    told = snapshot.told.of_class
+    of_class, mapped = snapshot.told.of_class, snapshot.told.mapped
     rows = zip(class_ids.tolist(), decided, scores.tolist(), distances.tolist(), strict=True)
     return [
         ClassHit(
-            snapshot.names[class_id], score, distance, snapshot.known[reference].shown, copied(told.get(class_id, {}))
+            snapshot.names[class_id],
+            score,
+            distance,
+            snapshot.known[reference].shown,
+            copied(of_class.get(class_id, {})),
+            reference in mapped,
         )
         for class_id, reference, score, distance in rows
     ]

@@ -55,6 +55,7 @@ MAPPINGS: Mapping[str, pages_file.Make] = {
     "names": str,
     "told of classes": dict,
     "told of references": dict,
+    "mapped": bool,
 }
 """What a snapshot knows beside vectors, as the file has it."""
 
@@ -118,9 +119,8 @@ class Snapshot:
         mappings, label = pages_file.load(path, MAPPINGS, what=KNOWN, gallery=catalog.id)
         if Stamp(label.revision, label.mark) != stamp:
             raise NoView("shows another revision")
-        known, members, names, of_classes, of_references = mappings.values()
-        told = Told(of_classes, of_references)
-        return cls(stamp, references, prototypes, known, members, names, told)
+        known, members, names, *told = mappings.values()
+        return cls(stamp, references, prototypes, known, members, names, Told(*told))
 
     def at(self, reader: Reader, touched: Collection[int]) -> Snapshot:
         """Return the revision that the reader sees, with the vectors of this one where they are the same.
@@ -159,7 +159,7 @@ class Snapshot:
     @property
     def mappings(self) -> dict[str, Pages[Any]]:
         """What is known beside vectors, by the names in ``MAPPINGS``."""
-        values = (self.known, self.members, self.names, self.told.of_class, self.told.own)
+        values = (self.known, self.members, self.names, self.told.of_class, self.told.own, self.told.mapped)
         return dict(zip(MAPPINGS, values, strict=True))
 
     def renewed(self, reader: Reader) -> Snapshot | None:

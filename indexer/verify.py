@@ -172,7 +172,7 @@ def _is_of_another_embedder(catalog: Catalog, reader: Reader, path: Path) -> boo
 
 def _misknown(what: str, mappings: Mapping[str, Mapping[int, Any]], reader: Reader) -> Iterator[str]:
     """Yield how mappings differ from what the catalog says."""
-    known, members, names, of_classes, of_references = mappings.values()
+    known, members, names, of_classes, of_references, mapped = mappings.values()
     told = Told.load(reader)
     truth: dict[int, list[int]] = {}
     for row in reader.references():
@@ -183,6 +183,8 @@ def _misknown(what: str, mappings: Mapping[str, Mapping[int, Any]], reader: Read
         yield f"{what}: the names are not the catalog's"
     if dict(of_classes) != dict(told.of_class) or dict(of_references) != dict(told.own):
         yield f"{what}: the attributes are not the catalog's"
+    if dict(mapped) != dict(told.mapped):
+        yield f"{what}: the marks of mapped vectors are not the catalog's"
 
 
 def _true_references(reader: Reader) -> Iterator[tuple[list[int], Vectors]]:

@@ -47,10 +47,7 @@ def show(
     display.out.print(found.name)
     for line in _lines(found.attributes):
         display.out.print(f"  {line}")
-    rows = [
-        (f"{one.reference}{' (mapped)' * one.mapped}", one.hash[:12], ", ".join(_lines(one.attributes)))
-        for one in found.references
-    ]
+    rows = [(display.marked(one), one.hash[:12], ", ".join(_lines(one.attributes))) for one in found.references]
     display.print_table(("reference", "sha256", "attributes of its own"), rows)
 
 

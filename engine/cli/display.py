@@ -27,6 +27,7 @@ from rich.text import Text
 
 from engine.answers import Answer, Hit, Match
 from indexer.build import Report, Status
+from indexer.description import Described
 from indexer.history import Change
 from indexer.sources import Failure
 from indexer.stations import IN_THREADS, ORDER, Stations
@@ -161,21 +162,26 @@ def answer_as_dict(image: str, answer: Answer) -> dict[str, Any]:
 
 
 def hit_as_dict(hit: Match | Hit) -> dict[str, Any]:
-    """Return a match or a hit as ``--json`` prints it: with attributes only if there are some."""
-    return {key: value for key, value in asdict(hit).items() if key != "attributes" or value}
+    """Return a match or a hit as ``--json`` prints it: with attributes and ``mapped`` only if there is something."""
+    return {key: value for key, value in asdict(hit).items() if value or key not in ("attributes", "mapped")}
 
 
 def show_answer(image: str, answer: Answer) -> None:
     """Print the classes an image may show, best first."""
     out.print(f"{image}: {answer.name or 'no class to choose from'}")
-    rows = [(m.name, m.score, m.distance, m.probability, m.reference) for m in answer.matches]
+    rows = [(m.name, m.score, m.distance, m.probability, marked(m)) for m in answer.matches]
     print_table(("class", "score", "distance", "probability", "nearest reference"), rows)
 
 
 def show_hits(image: str, hits: Sequence[Hit]) -> None:
     """Print the references most like an image, best first."""
     out.print(f"{image}:")
-    print_table(("class", "score", "distance", "reference"), [(h.name, h.score, h.distance, h.reference) for h in hits])
+    print_table(("class", "score", "distance", "reference"), [(h.name, h.score, h.distance, marked(h)) for h in hits])
+
+
+def marked(found: Match | Hit | Described) -> str:
+    """Return where a reference is, and that its vector was mapped if it was."""
+    return f"{found.reference}{' (mapped)' * found.mapped}"
 
 
 def show_change(change: Change, *, json: bool) -> None:

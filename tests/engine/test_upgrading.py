@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from engine.preprocessing import Preprocessing
 from engine.recognizer import Recognizer
 from engine.upgrading import upgrade_gallery
 from engine.weights import save_checkpoint
+from indexer import folder
 from indexer.errors import EmbedderMismatch, GalleryMissing, WeightsError
 
 
@@ -56,6 +58,29 @@ def test_the_command_does_what_the_library_does(run, birds, newer, weights):
         assert old.gallery.embedder == {"weights": str(weights)}
     with pytest.raises(EmbedderMismatch):
         Recognizer.open(birds, weights=newer)
+
+
+def test_what_was_mapped_is_marked_wherever_it_is_printed(run, birds, photos):
+    image = sorted(photos.rglob("*.*"))[0]
+    with sqlite3.connect(birds / "catalog.sqlite") as catalog:
+        catalog.execute("UPDATE embeddings SET mapped = 1 WHERE image_id = 1")
+    (birds / folder.KNOWN).unlink()
+    with Recognizer.open(birds) as opened:
+        marked = opened.gallery.references()[0].hash
+        (reference,) = [
+            one.reference
+            for name in opened.gallery.classes()
+            for one in opened.gallery.describe(name).references
+            if one.hash == marked
+        ]
+        assert [hit.reference for hit in opened.search(image, k=99) if hit.mapped] == [reference]
+        assert [match.reference for match in opened.recognize(reference).matches if match.mapped] == [reference]
+
+    for command, key in (("search", "hits"), ("recognize", "matches")):
+        found = json.loads(run(command, reference, "-g", birds, "--json")[1])[key]
+        assert [one["reference"] for one in found if one.get("mapped")] == [reference]
+        (told,) = (line for line in run(command, reference, "-g", birds)[1].splitlines() if "(mapped)" in line)
+        assert f" {reference} (mapped)" in told
 
 
 def test_what_cannot_be_is_told_in_one_line(run, birds, photos, newer, tmp_path):

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sqlalchemy import create_engine
 
 from indexer import build, upgrading
 from indexer.alignment import LEAST
@@ -19,6 +20,7 @@ from indexer.gallery import Gallery
 from indexer.lock import WriterLock
 from indexer.merging import merge
 from indexer.portable import export_gallery, import_gallery
+from indexer.reader import Reader, Stamp
 from indexer.upgrading import upgrade
 
 
@@ -319,6 +321,52 @@ def test_the_mark_goes_along_to_other_places(many, made_images, tmp_path):
         gallery.undo()
     with Gallery.open(tmp_path / "backFalse") as gallery:
         assert (gallery.mapped(), gallery.fingerprint, gallery.verify()) == (0, "toy", [])
+
+
+def marks(gallery, queries):
+    """Which references the answers name, and whether they call them mapped."""
+    classes = [hit for answer in gallery.search_classes(queries, k=30) for hit in answer.hits]
+    references = [hit for hits in gallery.search_references(queries, k=200) for hit in hits]
+    return {hit.reference: hit.mapped for hit in references} | {hit.reference: hit.mapped for hit in classes}
+
+
+def test_answers_say_which_references_were_mapped_whatever_came_and_went_since(many, made_images, random_units):
+    path, true = many
+    gone = {f"{number}" for number in range(0, 160, 3)}
+    made_images(set(true) - gone)
+    upgrade(path, Oracle(true))
+    queries = random_units(5, dim=24)
+
+    with Gallery.open(path) as gallery:
+        assert marks(gallery, queries) == {hash: hash in gone for hash in true}
+        gallery.add("new", [("x", "x", queries[0])])
+        gallery.add("again", [("0", "0 again", queries[0])])  # a content that is known keeps its vector
+        assert marks(gallery, queries) == {hash: hash in gone for hash in true} | {"x": False, "0 again": True}
+        gallery.remove("0")
+        left = {hash: hash in gone for hash in true if int(hash) % 20} | {"x": False, "0 again": True}
+        assert marks(gallery, queries) == left
+        gallery.undo()
+        assert marks(gallery, queries) == left | {hash: hash in gone for hash in true}
+        assert not any(marks(gallery, queries)[hit.reference] != hit.mapped for hit in gallery.describe("1").references)
+        expected = marks(gallery, queries)
+        gallery.save_views()
+        assert gallery.verify() == []
+    with Gallery.open(path) as gallery:
+        gallery.add("new", [("y", "y", queries[1])])
+        assert marks(gallery, queries) == expected | {"y": False}
+        assert gallery.verify() == []
+
+
+def test_a_gallery_without_mapped_references_is_opened_without_a_look_at_all(path):
+    with closing(sqlite3.connect(path / "catalog.sqlite")) as connection:
+        asked = []
+        connection.set_trace_callback(asked.append)
+        engine = create_engine("sqlite://", creator=lambda: connection)
+        with engine.connect() as opened:
+            assert Reader(opened, 16, Stamp(0, ""), 1).mapped() == set()
+        (query,) = (one for one in asked if one.startswith("SELECT"))
+        (step,) = connection.execute(f"EXPLAIN QUERY PLAN {query}").fetchall()
+        assert "INDEX mapped_embeddings" in step[3]
 
 
 def test_too_few_at_hand_are_refused_and_nothing_is_changed(many, made_images, random_units):
