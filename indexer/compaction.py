@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Table, and_, delete, exists, func, or_, select, update
+from sqlalchemy import ColumnElement, CompoundSelect, Table, delete, exists, func, or_, select, update
 from sqlalchemy.engine import Connection
 
 from indexer.catalog import Catalog
 from indexer.errors import GalleryError
 from indexer.past import TEMPORAL, kept
+from indexer.reader import current_embedder
 from indexer.schema import classes, embedders, embeddings, images, revisions, tables, upgrades
 
 
@@ -77,12 +78,17 @@ def clear(connection: Connection, oldest: int) -> int:
                 connection.execute(delete(table).where(column.in_(gone)))
         count = connection.execute(delete(images).where(unused)).rowcount
         connection.execute(delete(classes).where(~_named_by(classes, TEMPORAL)))
-    at_oldest = and_(upgrades.c.came <= oldest, or_(upgrades.c.went.is_(None), upgrades.c.went > oldest))
-    # Not NULL, which is in no set and outside of none either.
-    first = select(func.coalesce(func.min(embedders.c.id), 0)).where(~exists().where(at_oldest))
-    needed = or_(embeddings.c.embedder_id.in_(select(upgrades.c.embedder_id)), embeddings.c.embedder_id.in_(first))
-    connection.execute(delete(embeddings).where(~needed))
+    needed = {current_embedder(connection).id, *connection.scalars(_embedders(oldest))}
+    connection.execute(delete(embeddings).where(embeddings.c.embedder_id.not_in(needed)))
     return count
+
+
+def _embedders(oldest: int) -> CompoundSelect[tuple[int]]:
+    """Those whose vectors some revision from ``oldest`` on has: the first one's where no other stands in its place."""
+    went_later = or_(upgrades.c.went.is_(None), upgrades.c.went > revisions.c.id)
+    upgraded = exists().where(upgrades.c.came <= revisions.c.id, went_later).correlate(revisions)
+    bare = exists().where(revisions.c.id >= oldest, ~upgraded)
+    return select(upgrades.c.embedder_id).union(select(func.coalesce(func.min(embedders.c.id), 0)).where(bare))
 
 
 def _named_by(target: Table, others: list[Table]) -> ColumnElement[bool]:

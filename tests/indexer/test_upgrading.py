@@ -123,6 +123,27 @@ def test_compact_forgets_the_vectors_of_an_embedder_of_no_kept_revision(path, mo
     assert soundness(path) == []
 
 
+@pytest.mark.parametrize("keep", [1, 2, 3, 4])
+def test_compact_keeps_the_vectors_of_every_kept_revision_also_after_an_upgrade_was_undone(
+    path, model, random_units, keep
+):
+    new, old = random_units(3, dim=24), random_units(3)
+    upgrade(path, newer(model))
+    after = answers(path, new)
+    with Gallery.open(path) as gallery:
+        gallery.undo()
+    before = answers(path, old)
+
+    with Gallery.open(path) as gallery:
+        gallery.compact(keep=keep)
+
+    assert (answers(path, old), soundness(path)) == (before, [])
+    if keep > 1:
+        with Gallery.open(path) as gallery:
+            gallery.undo()
+        assert (answers(path, new), soundness(path)) == (after, [])
+
+
 def test_nothing_is_done_for_the_embedder_that_is_there(path, model):
     report = upgrade(path, model)
 
