@@ -171,7 +171,7 @@ def evaluate_folder(
     known = {reference.hash for reference in recognizer.gallery.references()}
     images = _Images(recognizer, listing, known, max_pixels)
     for batch in chunks(images.read(asked, progress or _silent), batch_size):
-        tally.add(recognizer.embedder.embed_pixels([pixels for _, pixels in batch]), [name for name, _ in batch])
+        tally.add(recognizer.runtimes.embed([pixels for _, pixels in batch]), [name for name, _ in batch])
     images.check(len(asked))
     strangers = Counter(found.name for found in listing.files if found.name not in tally.sizes)
     return replace(

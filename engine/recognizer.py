@@ -17,6 +17,8 @@ from engine.embedder import Embedder
 from engine.learned import load_score
 from engine.recognizing import Recognizing, listed
 from engine.runtime import choose_device
+from engine.runtime_trials import check_asked
+from engine.runtimes import RUNTIME, Runtimes
 from engine.weights import load_embedder
 from indexer import build
 from indexer.errors import GalleryMissing, SourceError
@@ -37,6 +39,7 @@ class Recognizer(Recognizing):
         gallery: whose vectors come from the embedder.
         embedder: of the images to come.
         score: a learned one, by which ``recognize`` orders the nearest classes; None leaves the order of the cosine.
+        runtime: "auto", "torch", "openvino" or "onnx" (``engine.runtimes``).
     """
 
     @classmethod
@@ -46,6 +49,7 @@ class Recognizer(Recognizing):
         *,
         weights: str | os.PathLike[str] | Embedder = "imagenet",
         device: str | None = None,
+        runtime: str = RUNTIME,
     ) -> Self:
         """Return a recognizer with a new, empty gallery at ``path``.
 
@@ -53,14 +57,16 @@ class Recognizer(Recognizing):
             path: the folder to make.
             weights: "imagenet", "bundled", a file that ``train`` wrote, or an embedder.
             device: "cpu", "cuda", "mps"; the best there is if None.
+            runtime: "auto", "torch", "openvino" or "onnx": what runs the embedder.
 
         Raises:
             GalleryExists, WeightsError: and nothing is made.
         """
+        check_asked(runtime)
         embedder, score = _loaded(weights, device)
         description = {"weights": weights_name(weights)}
         gallery = Gallery.create(path, dim=embedder.dim, fingerprint=embedder.fingerprint, embedder=description)
-        return cls(gallery, embedder, score)
+        return cls(gallery, embedder, score, runtime=runtime)
 
     @classmethod
     def open(
@@ -69,6 +75,7 @@ class Recognizer(Recognizing):
         *,
         weights: str | os.PathLike[str] | Embedder | None = None,
         device: str | None = None,
+        runtime: str = RUNTIME,
     ) -> Self:
         """Return a recognizer for the gallery at ``path``.
 
@@ -77,13 +84,15 @@ class Recognizer(Recognizing):
             weights: where the gallery's embedder is now, if it is not where it was when the gallery was made; its
                 learned score may be another one.
             device: "cpu", "cuda", "mps"; the best there is if None.
+            runtime: "auto", "torch", "openvino" or "onnx": what runs the embedder.
 
         Raises:
             GalleryMissing, GalleryNewer, GalleryOlder, GalleryDamaged, WeightsError, EmbedderMismatch.
+            RuntimeMismatch: the runtime's embeddings differ too much from the gallery's.
         """
         gallery = Gallery.open(path)
         try:
-            return cls(gallery, *_loaded(weights or gallery.embedder["weights"], device))
+            return cls(gallery, *_loaded(weights or gallery.embedder["weights"], device), runtime=runtime)
         except BaseException:
             gallery.close()
             raise
@@ -105,7 +114,10 @@ class Recognizer(Recognizing):
         Takes the arguments of ``indexer.build.index``. Interrupted or killed, it goes on where it was when called
         again. Nothing that is known already is embedded again.
         """
-        return build.index(self.gallery, folder, BulkModel(self.embedder), **how)
+        if not how.get("dry_run"):
+            self.runtimes.settle(folder, class_depth=how.get("class_depth", 1), progress=how.get("progress"))
+            how.setdefault("batch_size", self.runtimes.batch_size)
+        return build.index(self.gallery, folder, BulkModel(self.embedder, self.runtimes), **how)
 
     def learn(self, name: str, images: ImageLike | Sequence[ImageLike], *, thumbnails: bool = False) -> Change:
         """Add one image, or a list of them, to the references of class ``name``; the class need not exist.
@@ -117,7 +129,7 @@ class Recognizer(Recognizing):
             ClassExists: the gallery has a class whose name differs only by case.
         """
         loaded = [self.embedder.load(image) for image in listed(images)]
-        vectors = self.embedder.embed([one.image for one in loaded])
+        vectors = self.runtimes.embed([self.embedder.prepare(one.image) for one in loaded])
         change = self.gallery.add(
             name, [(one.hash, _absolute(one), vector) for one, vector in zip(loaded, vectors, strict=True)]
         )
@@ -139,6 +151,7 @@ class BulkModel:
     """The embedder as ``indexer.build`` wants it: pixels are prepared in its threads, embedded in its batches."""
 
     embedder: Embedder
+    runtimes: Runtimes | None = None
 
     @property
     def dim(self) -> int:
@@ -166,7 +179,7 @@ class BulkModel:
 
     def embed(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         """Return unit vectors ``(n, dim)`` of prepared images."""
-        return self.embedder.embed_pixels(images)
+        return self.embedder.embed_pixels(images) if self.runtimes is None else self.runtimes.embed(images)
 
 
 def _loaded(weights: str | os.PathLike[str] | Embedder, device: str | None) -> tuple[Embedder, Score | None]:
@@ -193,6 +206,7 @@ def index_folder(
     *,
     weights: str | os.PathLike[str] | None = None,
     device: str | None = None,
+    runtime: str = RUNTIME,
     **how: Unpack[build.Options],
 ) -> build.Report:
     """Index ``folder`` into the gallery at ``gallery``, which is made if there is none; return what changed.
@@ -206,24 +220,18 @@ def index_folder(
     source = opened(folder, **({"class_depth": how["class_depth"]} if "class_depth" in how else {}))
     source.listing()
     try:
-        recognizer = Recognizer.open(gallery, weights=weights, device=device)
+        recognizer = Recognizer.open(gallery, weights=weights, device=device, runtime=runtime)
     except GalleryMissing:
-        return _index_into_new(source, Path(gallery), weights, device, how)
+        chosen: dict[str, Any] = {} if weights is None else {"weights": weights}
+        return _index_into_new(source, Path(gallery), {**chosen, "device": device, "runtime": runtime}, how)
     with recognizer:
         return recognizer.index(source, **how)
 
 
-def _index_into_new(
-    source: Source,
-    gallery: Path,
-    weights: str | os.PathLike[str] | None,
-    device: str | None,
-    how: build.Options,
-) -> build.Report:
-    chosen = {} if weights is None else {"weights": weights}
+def _index_into_new(source: Source, gallery: Path, chosen: dict[str, Any], how: build.Options) -> build.Report:
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "dry.gallery" if how.get("dry_run") else gallery
-        made = Recognizer.create(path, device=device, **chosen)  # refuses what is there already: it is not ours
+        made = Recognizer.create(path, **chosen)  # refuses what is there already: it is not ours
         try:
             with made:
                 return made.index(source, **how)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from engine.answers import Answer, Hit, matches_from
 from engine.embedder import Embedder
+from engine.runtimes import RUNTIME, Runtimes
 from indexer.conditions import Where
 from indexer.errors import ImageError
 from indexer.gallery import Gallery
@@ -22,8 +23,11 @@ Metric = Literal["cosine", "euclidean"]
 class Recognizing:
     """What a ``Recognizer`` answers: the part of it that changes nothing."""
 
-    def __init__(self, gallery: Gallery, embedder: Embedder, score: Score | None = None) -> None:
+    def __init__(
+        self, gallery: Gallery, embedder: Embedder, score: Score | None = None, *, runtime: str = RUNTIME
+    ) -> None:
         gallery.require(embedder.fingerprint)
+        self.runtimes = Runtimes(embedder, gallery, runtime)
         self.gallery = gallery
         self.embedder = embedder
         self.score = score
@@ -151,7 +155,7 @@ class Recognizing:
                 outcomes.append(None)
                 paths.append(loaded.path)
                 prepared.append(self.embedder.prepare(loaded.image))
-            found = iter(zip(paths, look_up(self.embedder.embed_pixels(prepared)), strict=True))
+            found = iter(zip(paths, look_up(self.runtimes.embed(prepared)), strict=True))
             outcomes[start:] = [answer(*next(found)) if one is None else one for one in outcomes[start:]]
         return outcomes
 

@@ -13,6 +13,7 @@ FirstsightError
     ├── GalleryOlder           made by an older one, where it cannot be changed
     ├── GalleryDamaged         its catalog cannot be read
     ├── EmbedderMismatch       made with another embedder
+    ├── RuntimeMismatch        made by another runtime, whose embeddings differ too much
     ├── ClassMissing           no class of that name
     ├── ClassExists            a class of that name, or one that differs only by case
     └── RevisionMissing        no revision of that number, or no longer
@@ -77,6 +78,10 @@ class GalleryDamaged(GalleryError):
 
 class EmbedderMismatch(GalleryError):
     """The gallery was made with another embedder."""
+
+
+class RuntimeMismatch(GalleryError):
+    """The gallery's embeddings were made by another runtime, and those of this one differ too much from them."""
 
 
 class ClassMissing(GalleryError):

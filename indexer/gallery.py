@@ -57,7 +57,7 @@ class Gallery(AskedGallery):
             class_id = reader.class_id(name)
             present = set() if class_id is None else {row.hash for row in reader.references(of_class=class_id)}
             paths = {hash: path and printable(path) for hash, path, _ in reversed(embeddings) if hash not in present}
-            history.stage(reader, hashes, vectors)
+            history.stage(reader, hashes, vectors, runtime=self.runtime)
             come = [Coming(name, hash, None, path) for hash, path in reversed(paths.items())]
             return history.revise(
                 reader, "learn", f"learn {history.counted(len(come), 'reference')} of {name!r}", come=come
@@ -142,7 +142,7 @@ class Gallery(AskedGallery):
         """Write down embeddings ``(n, dim)`` by the hash of their content. No query sees them before ``revise``."""
         embeddings = as_queries(vectors, self.dim)
         with self._changing() as reader:
-            history.stage(reader, hashes, embeddings)
+            history.stage(reader, hashes, embeddings, runtime=self.runtime)
 
     def revise(
         self,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from indexer import attributes, description, differences, folder
+from indexer import attributes, description, differences, folder, runtimes
 from indexer.attributes import Attributes
 from indexer.catalog import Catalog
 from indexer.description import Description
@@ -18,6 +18,7 @@ from indexer.errors import EmbedderMismatch
 from indexer.lock import WriterLock
 from indexer.names import check_name
 from indexer.reader import Revision
+from indexer.runtimes import Runtime
 from indexer.seen import SeenFiles
 from indexer.serving import ReferenceSearch
 from indexer.thumbnails import Thumbnails
@@ -46,6 +47,8 @@ class OpenedGallery:
         self._writer = WriterLock(path / folder.LOCK)
         self._views = Views(catalog, path)
         self._nearest = ReferenceSearch(path, catalog.id, catalog.dim)
+        self.runtime: Runtime | None = None
+        """What runs the embedder: written down with the embeddings that come through this object."""
 
     @classmethod
     def create(
@@ -133,6 +136,11 @@ class OpenedGallery:
         """Return the number of references whose vectors an upgrade mapped, as their images were gone."""
         with self._catalog.reading() as reader:
             return len(reader.mapped())
+
+    def runtimes(self) -> list[Runtime]:
+        """Return what ran the embedder when its embeddings were made, as far as that was said."""
+        with self._catalog.reading() as reader:
+            return runtimes.known(reader)
 
     def describe(self, name: str, *, as_of: int | None = None) -> Description:
         """Return the class with its attributes and its references with theirs; ClassMissing if there is none."""

@@ -11,11 +11,12 @@ from typing import NamedTuple
 from sqlalchemy import Boolean, Table, bindparam, exists, func, insert, literal, select, update
 from sqlalchemy.engine import Connection
 
-from indexer import attributes
+from indexer import attributes, runtimes
 from indexer.errors import ClassExists, GalleryError
 from indexer.names import fold, refuse_twins, twins
 from indexer.past import kept
 from indexer.reader import Reader, Revision, chunks, packed
+from indexer.runtimes import Runtime
 from indexer.schema import attributes as attribute_rows
 from indexer.schema import classes, embeddings, images, names, references, revisions, upgrades
 from indexer.vectors import Vectors
@@ -50,17 +51,31 @@ class Coming(NamedTuple):
 
 
 _EMBEDDED = insert(embeddings).from_select(
-    ["image_id", "embedder_id", "vector", "mapped"],
-    select(images.c.id, bindparam("embedder_id"), bindparam("vector"), bindparam("mapped", type_=Boolean)).where(
-        images.c.hash == bindparam("of")
-    ),
+    ["image_id", "embedder_id", "vector", "mapped", "runtime_id"],
+    select(
+        images.c.id,
+        bindparam("embedder_id"),
+        bindparam("vector"),
+        bindparam("mapped", type_=Boolean),
+        bindparam("runtime_id"),
+    ).where(images.c.hash == bindparam("of")),
 )
 
 
-def stage(reader: Reader, hashes: Sequence[str], vectors: Vectors, *, mapped: Collection[str] = ()) -> None:
+def stage(
+    reader: Reader,
+    hashes: Sequence[str],
+    vectors: Vectors,
+    *,
+    mapped: Collection[str] = (),
+    runtime: Runtime | None = None,
+) -> None:
     """Write down embeddings ``(n, dim)`` by content; what is known already stays as it is.
 
     Those of the contents in ``mapped`` are marked: no image was embedded, a vector by an older embedder was mapped.
+
+    Raises:
+        RuntimeMismatch: ``runtime``, which made the vectors, differs too much from others that made the gallery's.
     """
     images_known = reader.images_of(hashes)
     fresh = {
@@ -72,7 +87,8 @@ def stage(reader: Reader, hashes: Sequence[str], vectors: Vectors, *, mapped: Co
     if new:
         reader.connection.execute(insert(images), new)
     if fresh:
-        reader.connection.execute(_EMBEDDED, list(fresh.values()))
+        made_by = None if runtime is None else runtimes.written_down(reader, runtime)
+        reader.connection.execute(_EMBEDDED, [{**row, "runtime_id": made_by} for row in fresh.values()])
 
 
 def revise(

@@ -18,7 +18,8 @@ from indexer.images import printable
 from indexer.lock import WriterLock
 from indexer.names import refuse_twins
 from indexer.reader import Reader, Row, chunks, unpacked
-from indexer.schema import embeddings, images, thumbnails
+from indexer.runtimes import Runtime
+from indexer.schema import embeddings, images, runtimes, thumbnails
 
 Key = tuple[str, str | None]  # class name; content of the reference, None for the class itself
 
@@ -76,12 +77,19 @@ def _keys(reader: Reader) -> dict[Key, Row]:
 
 def _stage(ours: Catalog, theirs: Reader, hashes: Sequence[str]) -> None:
     """Write down the embeddings and the thumbnails of some contents, as far as they are not known."""
-    joined = select(images.c.hash, embeddings.c.vector, embeddings.c.mapped, thumbnails.c.jpeg)
+    joined = select(
+        images.c.hash, embeddings.c.vector, embeddings.c.mapped, thumbnails.c.jpeg, runtimes.c.name, runtimes.c.cosine
+    )
     joined = joined.join(embeddings, theirs.embedded(images.c.id)).where(images.c.hash.in_(hashes))
+    joined = joined.outerjoin(runtimes, runtimes.c.id == embeddings.c.runtime_id)
     rows = theirs.connection.execute(joined.outerjoin(thumbnails, thumbnails.c.image_id == images.c.id)).all()
     with ours.writing() as reader:
-        vectors = unpacked([row.vector for row in rows], reader.dim)
-        history.stage(reader, [row.hash for row in rows], vectors, mapped={row.hash for row in rows if row.mapped})
+        for made_by in dict.fromkeys((row.name, row.cosine) for row in rows):
+            some = [row for row in rows if (row.name, row.cosine) == made_by]
+            vectors = unpacked([row.vector for row in some], reader.dim)
+            runtime = None if made_by[0] is None else Runtime(*made_by)
+            mapped = {row.hash for row in some if row.mapped}
+            history.stage(reader, [row.hash for row in some], vectors, mapped=mapped, runtime=runtime)
         ids = reader.image_ids(hashes)
         kept = [{"image_id": ids[row.hash], "jpeg": row.jpeg} for row in rows if row.jpeg is not None]
         if kept:

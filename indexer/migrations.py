@@ -15,6 +15,7 @@ from indexer.schema import (
     files,
     mapped_embeddings,
     meta,
+    runtimes,
     tables,
     thumbnails,
     upgrades,
@@ -35,7 +36,7 @@ def migrate(engine: Engine) -> None:
 
 def _from_1(connection: Connection) -> None:
     """One embedder was written down beside its gallery's facts, its vectors beside the hashes of their images."""
-    tables.create_all(connection, tables=[attributes, files, thumbnails, embedders, upgrades, embeddings])
+    tables.create_all(connection, tables=[attributes, files, thumbnails, embedders, runtimes, upgrades, embeddings])
     fact = "(SELECT value FROM meta WHERE key = '{}')".format
     for statement in (
         "INSERT INTO embedders (id, fingerprint, dim, description)"

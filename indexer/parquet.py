@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-from sqlalchemy import Boolean, Column, Integer, LargeBinary, Table, Text
+from sqlalchemy import Boolean, Column, Float, Integer, LargeBinary, Table, Text
 
 from indexer.errors import FirstsightError
 from indexer.reader import chunks
@@ -61,7 +61,13 @@ def read(path: Path, table: Table) -> Iterator[list[dict[str, Any]]]:
 def _type(arrow: Any, column: Column[Any]) -> Any:
     if column.name == "vector":
         return arrow.list_(arrow.float32())
-    kinds = {Boolean: arrow.bool_(), Integer: arrow.int64(), Text: arrow.string(), LargeBinary: arrow.binary()}
+    kinds = {
+        Boolean: arrow.bool_(),
+        Float: arrow.float64(),
+        Integer: arrow.int64(),
+        LargeBinary: arrow.binary(),
+        Text: arrow.string(),
+    }
     return kinds[type(column.type)]
 
 

@@ -36,6 +36,7 @@ from indexer.schema import (
     names,
     references,
     revisions,
+    runtimes,
     thumbnails,
     upgrades,
 )
@@ -44,7 +45,7 @@ FORMAT: Final = 1
 MANIFEST: Final = "gallery.json"
 # Each after those that it points to.
 TABLES: Final = (
-    *(revisions, embedders, upgrades, classes, images),
+    *(revisions, embedders, runtimes, upgrades, classes, images),
     *(embeddings, names, references, attributes, thumbnails),
 )
 # Texts that may hold no control character.
@@ -167,7 +168,7 @@ def _selected(reader: Reader, table: Table, newest_only: bool) -> Select[Any]:
         chosen = chosen.where(named.in_(select(references.c.image_id).where(live)))
     if table is classes:
         chosen = chosen.where(classes.c.id.in_(select(references.c.class_id).where(live)))
-    made = table.c.get({embedders: "id", embeddings: "embedder_id"}.get(table, ""))
+    made = table.c.get({embedders: "id", embeddings: "embedder_id", runtimes: "embedder_id"}.get(table, ""))
     if made is not None:
         chosen = chosen.where(made == reader.embedder_id if newest_only else made.in_(_embedders_of_history()))
     return chosen.where(literal(False)) if newest_only and table is upgrades else chosen

@@ -17,7 +17,18 @@ from indexer.errors import GalleryError
 from indexer.laws import BAD_FILE, BAD_THUMBNAIL, GONE_ATTRIBUTES, LAWS, NO_REFERENCES, NO_VECTOR, TWICE
 from indexer.past import kept
 from indexer.reader import CHUNK, Reader, chunks, packed
-from indexer.schema import attributes, embedders, embeddings, files, images, names, references, tables, thumbnails
+from indexer.schema import (
+    attributes,
+    embedders,
+    embeddings,
+    files,
+    images,
+    names,
+    references,
+    runtimes,
+    tables,
+    thumbnails,
+)
 from indexer.schema import revisions as revision_rows
 from indexer.vectors import unit
 
@@ -79,6 +90,10 @@ def _indexes(catalog: Catalog) -> list[str]:
 
 def _dangling(reader: Reader) -> Iterator[str]:
     """Remove rows that point to a row that is not there; what they told of cannot be known."""
+    told = embeddings.c.runtime_id
+    unknown = told.is_not(None) & told.not_in(select(runtimes.c.id))
+    if reader.connection.execute(update(embeddings).where(unknown).values(runtime_id=None)).rowcount:
+        yield "forgot which runtime made some vectors: its row was not there"
     while True:
         found = reader.connection.execute(text("PRAGMA foreign_key_check")).all()
         found = [row for row in found if row[2] not in _ROOTS and row[1] is not None]

@@ -19,6 +19,7 @@ from sqlalchemy import (
     Boolean,
     Column,
     Engine,
+    Float,
     ForeignKey,
     Index,
     Integer,
@@ -79,6 +80,16 @@ upgrades = Table(
     Column("went", ForeignKey("revisions.id")),
     sqlite_autoincrement=True,
 )
+# How an embedder ran: on which device, by which library, how precisely.
+runtimes = Table(
+    "runtimes",
+    tables,
+    Column("id", Integer, primary_key=True),
+    Column("embedder_id", ForeignKey("embedders.id"), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("cosine", Float, nullable=False),  # the least to plain float32 that was measured on the gallery's images
+)
+Index("runtime_of_embedder", runtimes.c.embedder_id, runtimes.c.name, unique=True)
 embeddings = Table(
     "embeddings",
     tables,
@@ -87,6 +98,7 @@ embeddings = Table(
     Column("embedder_id", ForeignKey("embedders.id"), nullable=False),
     Column("vector", LargeBinary, nullable=False),  # float32, little-endian
     Column("mapped", Boolean, nullable=False),  # not embedded: the image was gone, its older vector was mapped
+    Column("runtime_id", ForeignKey("runtimes.id")),  # that made it; NULL if mapped, or if nobody said
 )
 Index("embedding_of_image", embeddings.c.image_id, embeddings.c.embedder_id, unique=True)
 # Nearly always empty, and asked when a gallery is opened: are there any?

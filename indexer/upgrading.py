@@ -34,6 +34,7 @@ from indexer.places import Source, Stat
 from indexer.planning import silent, threads
 from indexer.reader import EmbedderRow, Reader, Row, chunks
 from indexer.room import MEMORY, in_bytes
+from indexer.runtimes import Runtime
 from indexer.schema import embedders, embeddings, upgrades
 from indexer.sources import Failure, Listing
 from indexer.vectors import Vectors, as_queries, check_count
@@ -67,6 +68,7 @@ def upgrade(
     model: Model,
     *,
     embedder: Mapping[str, Any] | None = None,
+    runtime: Runtime | None = None,
     drop_missing: bool = False,
     batch_size: int = 32,
     max_pixels: int = MAX_PIXELS,
@@ -84,6 +86,7 @@ def upgrade(
         gallery: is locked against other writers meanwhile.
         model: makes the new embeddings.
         embedder: what else to remember of it; anything JSON can hold.
+        runtime: what runs the model, if that is to be remembered.
         drop_missing: leave out the references whose images are gone instead.
         batch_size: images embedded at once.
         max_pixels: larger images are refused.
@@ -101,7 +104,7 @@ def upgrade(
     in_bytes(memory)
     path, show = folder.find(gallery), progress or silent
     with closing(Catalog(path / folder.CATALOG)) as catalog, WriterLock(path / folder.LOCK).held():
-        run = _Run(path, catalog, model, json.dumps(dict(embedder or {})))
+        run = _Run(path, catalog, model, json.dumps(dict(embedder or {})), runtime)
         if model.fingerprint == catalog.fingerprint:
             with catalog.reading() as reader:
                 return Upgrade(0, 0, 0, None, [], reader.newest().revision, time.perf_counter() - started)
@@ -166,8 +169,8 @@ class _Everywhere:
 class _Run:
     """One upgrade: what the old embedder made, what the new one has made by now. Memory: about 0.5 kB a reference."""
 
-    def __init__(self, path: Path, catalog: Catalog, model: Model, description: str) -> None:
-        self.path, self.catalog = path, catalog
+    def __init__(self, path: Path, catalog: Catalog, model: Model, description: str, runtime: Runtime | None) -> None:
+        self.path, self.catalog, self.runtime = path, catalog, runtime
         self.to = EmbedderRow(0, model.fingerprint, model.dim, description)
         self.contents: dict[str, list[Row]] = defaultdict(list)
 
@@ -188,7 +191,11 @@ class _Run:
         """Keep what was embedded, or mapped."""
         embeddings = as_queries(vectors, self.to.dim)
         with self.catalog.writing() as reader:
-            history.stage(reader.by(self.to), hashes, embeddings, mapped=hashes if mapped else ())
+            new = reader.by(self.to)
+            if mapped:
+                history.stage(new, hashes, embeddings, mapped=hashes)
+            else:
+                history.stage(new, hashes, embeddings, runtime=self.runtime)
 
     def missing(self, *, drop_missing: bool) -> list[str]:
         """Return the contents that could not be embedded; a GalleryError if too few could."""

@@ -21,6 +21,7 @@ from engine.cli.options import (
     Memory,
     Paranoid,
     Retry,
+    Runtime,
     Thumbnails,
     Weights,
     conditions,
@@ -37,6 +38,7 @@ def index(
     gallery: GalleryPath,
     weights: Weights = None,
     device: Device = None,
+    runtime: Runtime = default(Recognizer.open, "runtime"),
     dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would change, change nothing")] = False,
     class_depth: ClassDepth = default(build.index, "class_depth"),
     keep_removed: KeepRemoved = default(build.index, "keep_removed"),
@@ -55,6 +57,7 @@ def index(
             gallery,
             weights=weights,
             device=device,
+            runtime=runtime,
             dry_run=dry_run,
             class_depth=class_depth,
             keep_removed=keep_removed,
@@ -83,10 +86,11 @@ def recognize(
     as_of: AsOf = None,
     weights: Weights = None,
     device: Device = None,
+    runtime: Runtime = default(Recognizer.open, "runtime"),
     json: Json = False,
 ) -> None:
     """Name what images show."""
-    with Recognizer.open(gallery, weights=weights, device=device) as recognizer:
+    with Recognizer.open(gallery, weights=weights, device=device, runtime=runtime) as recognizer:
         answers = recognizer.recognize_each(
             images,
             k=k,
@@ -107,10 +111,11 @@ def search(
     as_of: AsOf = None,
     weights: Weights = None,
     device: Device = None,
+    runtime: Runtime = default(Recognizer.open, "runtime"),
     json: Json = False,
 ) -> None:
     """Find the reference images most like images."""
-    with Recognizer.open(gallery, weights=weights, device=device) as recognizer:
+    with Recognizer.open(gallery, weights=weights, device=device, runtime=runtime) as recognizer:
         found = recognizer.search_each(images, k=k, where=conditions(where), as_of=as_of)
 
     def show(image: str, hits: Any) -> None:
@@ -145,9 +150,10 @@ def learn(
     gallery: GalleryPath,
     weights: Weights = None,
     device: Device = None,
+    runtime: Runtime = default(Recognizer.open, "runtime"),
     thumbnails: Thumbnails = default(Recognizer.learn, "thumbnails"),
     json: Json = False,
 ) -> None:
     """Add images to the references of a class; one image makes a class."""
-    with Recognizer.open(gallery, weights=weights, device=device) as recognizer:
+    with Recognizer.open(gallery, weights=weights, device=device, runtime=runtime) as recognizer:
         display.show_change(recognizer.learn(name, list(images), thumbnails=thumbnails), json=json)

@@ -18,6 +18,7 @@ Weights = Annotated[
     str | None, typer.Option(help="imagenet, bundled, or a file that `train` wrote", show_default=False)
 ]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda or mps; the best there is if left out", show_default=False)]
+Runtime = Annotated[str, typer.Option(help="what runs the embedder: auto, torch, openvino or onnx")]
 AsOf = Annotated[
     int | None, typer.Option(help="a revision: answer as the gallery was then", metavar="REVISION", show_default=False)
 ]

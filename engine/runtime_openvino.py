@@ -1,0 +1,74 @@
+"""OpenVINO: float32, bfloat16 where the processor computes with it, and eight bits. Needs the extra "openvino"."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+
+from engine.embedder import Embedder
+from engine.running import Features, Pixels, Running, Vectors, quietly, unit
+from indexer.errors import FirstsightError
+
+EXTRA: Final = "openvino"
+SUFFIXES: Final = (".xml", ".bin")
+_PRECISIONS: Final = {"openvino-float32": "f32", "openvino-bf16": "bf16", "openvino-int8": "f32"}
+
+
+def names(embedder: Embedder) -> list[str]:
+    """Return what can run here, the most exact first; a FirstsightError names the extra if it is not installed."""
+    able = _library().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    eight_bits = ["openvino-int8"] if find_spec("nncf") else []
+    return ["openvino-float32", *(["openvino-bf16"] if "BF16" in able else []), *eight_bits]
+
+
+def make(embedder: Embedder, name: str, calibration: Pixels, path: Path) -> None:
+    """Write the converted network to ``path`` and beside it; in eight bits by what ``calibration`` shows.
+
+    Args:
+        embedder: stays as it is.
+        name: one of ``names``.
+        calibration: pixels ``(n, size, size, 3)``, images of the kind that will be embedded.
+        path: of the ``.xml`` file.
+    """
+    library = _library()
+    size = embedder.preprocessing.size
+    example = torch.zeros((1, size, size, 3), dtype=torch.uint8)
+    network = Features(embedder).cpu()
+    with quietly():
+        model = library.convert_model(network, example_input=example, input=[(-1, size, size, 3)])
+        if name == "openvino-int8":
+            model = _in_eight_bits(model, calibration)
+        library.save_model(model, path, compress_to_fp16=False)
+
+
+def load(embedder: Embedder, name: str, path: Path, threads: int | None = None) -> Running:
+    """Return the network that was written to ``path``, compiled for this processor."""
+    settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": _PRECISIONS[name], "PERFORMANCE_HINT": "LATENCY"}
+    if threads is not None:
+        settings["INFERENCE_NUM_THREADS"] = threads
+    compiled = _library().Core().compile_model(str(path), "CPU", settings)
+
+    def run(pixels: Pixels) -> Vectors:
+        return unit(compiled(np.ascontiguousarray(pixels))[0])
+
+    return Running(name, run, embedder.dim)
+
+
+def _in_eight_bits(model: Any, calibration: Pixels) -> Any:
+    import nncf  # noqa: PLC0415 - an extra, and slow to come
+
+    dataset = nncf.Dataset([calibration[i : i + 1] for i in range(len(calibration))])
+    return nncf.quantize(model, dataset, subset_size=len(calibration))
+
+
+def _library() -> Any:
+    try:
+        with quietly():
+            import openvino  # noqa: PLC0415 - an extra
+    except ImportError as error:
+        raise FirstsightError("the runtime openvino needs packages: pip install 'firstsight[openvino]'") from error
+    return openvino

@@ -1,0 +1,184 @@
+"""Runtimes chosen by trying them: what agrees with plain float32 on the user's own images, and is the fastest."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+from types import ModuleType
+from typing import Final, TypeVar
+
+import numpy as np
+import torch
+
+from engine import runtime_onnx, runtime_openvino, runtime_torch
+from engine.embedder import Embedder
+from engine.running import Agreement, Pixels, Running, plain
+from engine.runtime_kept import Choice
+from indexer.errors import ArgumentError, FirstsightError, RuntimeMismatch
+from indexer.pipeline import Progress
+from indexer.runtimes import MIXED, Runtime, strangers
+
+FAMILIES: Final[dict[str, ModuleType]] = {
+    "torch": runtime_torch,
+    "openvino": runtime_openvino,
+    "onnx": runtime_onnx,
+}
+SAMPLE: Final = 64  # images: every other one to calibrate with, the rest to compare on
+LEAST: Final = 16  # images that eight bits are calibrated with, at least
+ROUNDS: Final = 3
+BATCHES: Final = (1, 8, 32)
+GAIN: Final = 1.05  # what a larger batch must bring: it holds more images in memory
+
+
+Key = TypeVar("Key")
+
+
+def check_asked(asked: str) -> str:
+    """Return what may be asked for: "auto", a family, or one of its names; ArgumentError if it is none."""
+    family = asked.split("-", maxsplit=1)[0]
+    if asked != "auto" and asked not in FAMILIES and (family not in {*FAMILIES, "cuda", "mps"} or "-" not in asked):
+        raise ArgumentError(f"unknown runtime {asked!r}: choose auto, {', '.join(FAMILIES)}, or one like openvino-int8")
+    return asked
+
+
+def family_of(name: str) -> ModuleType:
+    """Return the module that runs what is called so."""
+    return FAMILIES.get(name.split("-", maxsplit=1)[0], runtime_torch)
+
+
+def fits(name: str, asked: str) -> bool:
+    """Return whether a runtime is one that was asked for."""
+    return asked in ("auto", name) or FAMILIES.get(asked) is family_of(name)
+
+
+def candidates(embedder: Embedder, asked: str) -> list[str]:
+    """Return the runtimes that are asked for and can run here.
+
+    Raises:
+        FirstsightError: what was asked for by name is not installed, or cannot run on this machine.
+    """
+    found: list[str] = []
+    for family in FAMILIES.values():
+        try:
+            found += [name for name in family.names(embedder) if fits(name, asked)]
+        except FirstsightError:
+            if asked != "auto" and family in (FAMILIES.get(asked), family_of(asked)):
+                raise
+    if embedder.device.type != "cpu":  # the other libraries would leave the GPU idle
+        found = [name for name in found if asked != "auto" or family_of(name) is runtime_torch]
+    if not found:
+        raise FirstsightError(f"the runtime {asked} cannot run on this machine: use --runtime auto")
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Tried:
+    label: str
+    path: Path
+    running: Running
+    agreement: Agreement
+
+
+def choose(
+    embedder: Embedder,
+    pixels: Pixels,
+    *,
+    asked: str,
+    others: Collection[Runtime],
+    scratch: Path,
+    progress: Progress | None = None,
+) -> tuple[Choice, Running, list[Path]]:
+    """Return the fastest runtime whose embeddings may stand for those of plain float32, ready to run, and its files.
+
+    Args:
+        embedder: stays as it is.
+        pixels: ``(n, size, size, 3)``, images of the gallery or to come into it, n at least 1.
+        asked: "auto", a family or a name.
+        others: what made the embeddings that are in the gallery already.
+        scratch: a folder to write the files to.
+        progress: called with ("trying runtimes", done, total).
+
+    Raises:
+        RuntimeMismatch: what was asked for by name does not agree with float32, or not with the others.
+        FirstsightError: it is not installed, or fails.
+    """
+    half = max(1, len(pixels) // 2)
+    calibration, held_out = pixels[:half], pixels[half:] if len(pixels) > 1 else pixels
+    reference = plain(embedder)
+    truth = reference.embed(held_out, batch_size=BATCHES[-1])
+    tried, left_out = [], {}
+    names = candidates(embedder, asked)
+    for done, name in enumerate(names):
+        if progress:
+            progress("trying runtimes", done, len(names))
+        try:
+            label, path, running = _made(embedder, name, calibration, scratch)
+            vectors = running.embed(held_out, batch_size=BATCHES[-1])
+            one = _Tried(label, path, running, Agreement.between(truth, vectors))
+        except Exception as error:
+            left_out[name] = f"fails: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
+            continue
+        reason = _objection(one, others)
+        if reason:
+            left_out[name] = reason
+        else:
+            tried.append(one)
+    if not tried:
+        name, reason = next(iter(left_out.items()))
+        raise RuntimeMismatch(f"the runtime {name} cannot be used: it {reason}; use --runtime torch")
+    rates = _rates({one.running.name: one.running for one in tried}, held_out[: BATCHES[1]])
+    best = max(tried, key=lambda one: rates[one.running.name])
+    choice = Choice(best.running.name, best.label, best.agreement, BATCHES[-1], None, rates, left_out)
+    files = [best.path.with_suffix(suffix) for suffix in family_of(choice.name).SUFFIXES]
+    return *_settled(embedder, choice, best, held_out), files
+
+
+def _made(embedder: Embedder, name: str, calibration: Pixels, scratch: Path) -> tuple[str, Path, Running]:
+    """Convert the embedder; return what to call it, where its file is, and itself."""
+    label, family = name, family_of(name)
+    if name.endswith("-int8"):
+        if len(calibration) < LEAST:
+            raise FirstsightError(f"{2 * LEAST} images are needed to calibrate it, and there are fewer")
+        # Calibrated by other images it would be another network.
+        label = f"{name}-{hashlib.sha256(calibration.tobytes()).hexdigest()[:8]}"
+    path = scratch / f"{label}{next(iter(family.SUFFIXES), '')}"
+    family.make(embedder, name, calibration, path)
+    return label, path, family.load(embedder, name, path)
+
+
+def _objection(one: _Tried, others: Collection[Runtime]) -> str | None:
+    agreement = one.agreement
+    if not agreement.trusted:
+        return f"differs from float32 (cosine {agreement.worst:.4f} at worst, {agreement.mean:.4f} in the mean)"
+    for other in strangers(Runtime(one.label, min(1.0, agreement.worst)), others):
+        return f"may differ from {other.name}, which made embeddings of this gallery, by a cosine below {MIXED}"
+    return None
+
+
+def _rates(running: Mapping[Key, Running], batch: Pixels) -> dict[Key, float]:
+    """Return images a second of each, measured in turns: A B A B."""
+    spent: dict[Key, list[float]] = {key: [] for key in running}
+    for turn in range(ROUNDS + 1):
+        for key, one in running.items():
+            started = time.perf_counter()
+            one.embed(batch)
+            if turn:  # the first one warms up
+                spent[key].append(time.perf_counter() - started)
+    return {key: round(len(batch) / median(times), 2) for key, times in spent.items()}
+
+
+def _settled(embedder: Embedder, choice: Choice, best: _Tried, pixels: Pixels) -> tuple[Choice, Running]:
+    """Find batch size and threads by measuring: the fewest of each that are as fast as any, but for a twentieth."""
+    most = torch.get_num_threads()  # what the user allows
+    counts = sorted({max(1, most // 2), most}) if embedder.device.type == "cpu" else [None]
+    running = {count: family_of(choice.name).load(embedder, choice.name, best.path, count) for count in counts}
+    rates: dict[tuple[int, int | None], float] = {}
+    for size in BATCHES:
+        batch = np.resize(pixels, (size, *pixels.shape[1:]))
+        rates |= {(size, count): rate for count, rate in _rates(running, batch).items()}
+    size, threads = next(key for key, rate in rates.items() if GAIN * rate >= max(rates.values()))
+    return replace(choice, batch_size=size, threads=threads), running[threads]
