@@ -6,7 +6,7 @@ UV := $(BIN)/uv
 # uv trusts its own list of authorities; behind a proxy with one of its own, the system's list is the one to trust.
 LOCKED := $(UV) pip install --quiet --python $(BIN)/python --require-hashes --requirement requirements.txt
 
-.PHONY: help install demo test crash-test check fix lock clean
+.PHONY: help install demo test crash-test bench bench-quick check fix lock clean
 
 help:  ## list the tasks
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -30,6 +30,12 @@ test: install  ## run the tests
 crash-test: install  ## hurt writers in 300 ways and at every system call (minutes)
 	$(BIN)/python tests/crash/crash.py
 	FIRSTSIGHT_STORIES=100 $(BIN)/python -m pytest tests/indexer/test_story.py
+
+bench-quick: install  ## every benchmark at toy size, so that none rots (less than 3 minutes)
+	$(BIN)/python benchmarks/run.py --quick
+
+bench: install  ## every benchmark in full, and the report of them (hours, on a quiet machine)
+	$(BIN)/python benchmarks/run.py
 
 check: install  ## ruff, mypy and the direction of imports
 	$(BIN)/ruff check .

@@ -56,10 +56,10 @@ def growth(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def main() -> None:
     path = RESULTS / "search.json"
     if not path.is_file():
-        raise SystemExit(f"{path} is not there: run benchmarks/search.py first")
+        raise SystemExit(f"{path} is not here: run benchmarks/search.py first")
     fitted = growth(json.loads(path.read_text(encoding="utf-8")))
     if not fitted:
-        raise SystemExit(f"{path} holds fewer than {FEWEST} sizes of any method: run benchmarks/search.py with more")
+        raise SystemExit(f"a third size is not here: {path} holds fewer; run benchmarks/search.py with more")
     report("growth", fitted)
 
 

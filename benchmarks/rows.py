@@ -1,4 +1,7 @@
-"""Results of benchmarks: rows of one shape, a file a benchmark under ``benchmarks/results``."""
+"""Results of benchmarks: rows of one shape, a file a benchmark under ``benchmarks/results``.
+
+``FIRSTSIGHT_RESULTS`` names another folder.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-RESULTS = Path(__file__).with_name("results")
+RESULTS = Path(os.environ.get("FIRSTSIGHT_RESULTS", Path(__file__).with_name("results")))
 
 
 def row(

@@ -70,6 +70,53 @@ def curves(
     )
 
 
+def in_letters(
+    lines: Mapping[str, Sequence[Point]],
+    x: Axis,
+    y: Axis,
+    *,
+    goal: float | None = None,
+    columns: int = 72,
+    rows: int = 15,
+) -> str:
+    """Return the same as text for a terminal: a letter for each line, its last one where several fall together.
+
+    Raises:
+        ValueError: no line has a point.
+    """
+    points = [point for line in lines.values() for point in line]
+    across = _scale([x.place(one) for one, _ in points] + ([] if goal is None else [x.place(goal)]), 0, columns - 1)
+    up = _scale([y.place(one) for _, one in points], rows - 1, 1 - rows)
+    field = [[" "] * columns for _ in range(rows)]
+    if goal is not None:
+        for row in field:
+            row[round(across(x.place(goal)))] = "┊"
+    for letter, line in zip(_LETTERS, lines.values(), strict=False):
+        for one, other in line:
+            field[round(up(y.place(other)))][round(across(x.place(one)))] = letter
+    marked = _rarely({round(up(y.place(value))): f"{value:,g}" for value in y.marks}, rows, 2)
+    wide = max(map(len, marked.values()), default=0)
+    drawn = [f"{marked.get(number, ''):>{wide}} │{''.join(row)}".rstrip() for number, row in enumerate(field)]
+    below = [" "] * (columns + 8)
+    for place, text in _rarely({round(across(x.place(value))): f"{value:g}" for value in x.marks}, columns, 8).items():
+        below[place : place + len(text)] = text
+    keys = [f"  {letter}  {name}" for letter, name in zip(_LETTERS, lines, strict=False)]
+    foot = [f"{'':>{wide}} └{'─' * columns}", f"{'':>{wide}}  {''.join(below)}".rstrip()]
+    return "\n".join([y.label, *drawn, *foot, f"{x.label:>{wide + 2 + columns}}", *keys])
+
+
+_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+
+
+def _rarely(marks: Mapping[int, str], length: int, apart: int) -> dict[int, str]:
+    """Return the marks that lie within and, from the first on, at least so far apart."""
+    kept: dict[int, str] = {}
+    for place in sorted(place for place in marks if 0 <= place < length):
+        if not kept or place - max(kept) >= apart:
+            kept[place] = marks[place]
+    return kept
+
+
 _STYLE = (
     ".paper{fill:#fff}.ink{fill:#1d2430}.soft{fill:#5b6575}.grid{stroke:#d8dce3}.goal{stroke:#5b6575;"
     "stroke-dasharray:5 4}@media(prefers-color-scheme:dark){.paper{fill:#12151b}.ink{fill:#e6e9ef}"

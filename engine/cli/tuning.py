@@ -64,18 +64,21 @@ def as_dict(tuning: Tuning) -> dict[str, Any]:
 
 def drawing(tuning: Tuning) -> str:
     """Return a drawing of what was tried, as an SVG document: the time of a query over the neighbours found."""
+    promised = tuning.promise.ann_recall
+    title = f"What finding {tuning.promise.k} neighbours takes"
+    return charts.curves(title, _lines(tuning), *_axes(tuning), goal=promised, note=tuning.why)
+
+
+def _lines(tuning: Tuning) -> dict[str, list[charts.Point]]:
     lines = {"exact": [(1.0, tuning.exact.microseconds)]}
     for (count, factory), trials in groupby(tuning.trials, lambda trial: (trial.vectors, trial.choice.factory)):
         lines[f"{factory} ({count:,})"] = [(trial.ann_recall, trial.microseconds) for trial in trials]
+    return lines
+
+
+def _axes(tuning: Tuning) -> tuple[charts.Axis, charts.Axis]:
     k, promised = tuning.promise.k, tuning.promise.ann_recall
-    return charts.curves(
-        f"What finding {k} neighbours takes",
-        lines,
-        charts.nines(f"ann_recall@{k}; promised are {promised:g}"),
-        charts.logarithmic("µs a query"),
-        goal=promised,
-        note=tuning.why,
-    )
+    return charts.nines(f"ann_recall@{k}; promised are {promised:g}"), charts.logarithmic("µs a query")
 
 
 def _show(tuning: Tuning) -> None:
@@ -92,6 +95,8 @@ def _show(tuning: Tuning) -> None:
             "",
         )
         display.print_table(columns, [_row(trial) for trial in (tuning.exact, *tuning.trials)])
+        drawn = charts.in_letters(_lines(tuning), *_axes(tuning), goal=tuning.promise.ann_recall)
+        display.out.print(drawn, markup=False, highlight=False)
     display.out.print(tuning.why)
 
 

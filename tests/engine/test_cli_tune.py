@@ -101,6 +101,29 @@ def test_on_the_drawing_what_finds_more_stands_further_right_and_what_takes_long
     assert thorough[1] - exact[1] == pytest.approx((quick[1] - thorough[1]) * np.log(5) / np.log(2), abs=0.3)
 
 
+def test_in_letters_what_finds_more_stands_further_right_and_what_takes_longer_higher():
+    lines = {"exact": [(1.0, 1000.0)], "graph": [(0.9, 100.0), (0.99, 200.0)], "lists": [(0.95, 20.0)]}
+
+    drawn = charts.in_letters(lines, charts.nines("found"), charts.logarithmic("µs"), goal=0.99)
+
+    field = drawn.split("└")[0].splitlines()[1:]
+    places = {mark: [(row.index(mark), -up) for up, row in enumerate(field) if mark in row] for mark in "ABC"}
+    (exact,), (thorough, quick), (lists,) = places["A"], places["B"], places["C"]
+    assert quick[0] < lists[0] < thorough[0] < exact[0]
+    assert lists[1] < quick[1] < thorough[1] < exact[1]
+    assert {row.index("┊") for row in field if "┊" in row} == {thorough[0]}
+    assert [line.split() for line in drawn.splitlines()[-3:]] == [["A", "exact"], ["B", "graph"], ["C", "lists"]]
+    assert max(map(len, drawn.splitlines())) <= 80
+
+
+def test_the_table_is_followed_by_a_plot_of_the_same(run, birds):
+    _, out, _ = run("tune", "--gallery", birds, "--latency-ms", 0, "--ann-recall", 0.8)
+
+    assert "µs a query\n" in out
+    assert "  A  exact" in out
+    assert "  B  HNSW16,SQfp16 (480)" in out
+
+
 def test_an_axis_of_nines_puts_as_much_between_90_and_99_as_between_99_and_999():
     place = charts.nines("").place
 

@@ -1,0 +1,88 @@
+"""All benchmarks one after another: at toy sizes so that none rots, or in full.
+
+    python benchmarks/run.py --quick [NAME ...]
+    python benchmarks/run.py [NAME ...]
+
+--quick takes less than three minutes on two cores and writes nothing under benchmarks/results. What needs image sets
+that are not on this machine is skipped, with a line. In full they take hours and a quiet machine, and end with the
+report, benchmarks/results/report.html. A benchmark that is new gets a line below.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+QUICK = {
+    "search": ["--quick"],
+    "growth": [],
+    "query": ["--quick"],
+    "filters": ["--quick"],
+    "scale": ["--quick"],
+    "readers": ["--quick"],
+    "sync": ["--quick"],
+    "indexing": ["--quick"],
+    "omniglot": ["--protocol", "lake", "--trials", "0"],
+    "report": [],
+    # These learn for hours, or embed photos for as long: that they begin is all that can be seen in seconds.
+    **{name: ["--help"] for name in ("heldout", "grocery", "one_image", "arena", "fine_tune", "train_bundled")},
+}
+FULL = {
+    name: []
+    for name in (*QUICK, "report")
+    if name not in ("arena", "one_image", "fine_tune", "train_bundled", "report")
+} | {"report": []}
+ABSENT = "is not here"  # what is said of an image set that is not on this machine (data.py)
+
+
+def run(name: str, arguments: list[str], results: Path) -> str:
+    """Run a benchmark and return how it ended: "ok", "skipped: ..." or "FAILED", after its last lines."""
+    program = [sys.executable, str(Path("benchmarks") / f"{name}.py"), *arguments]
+    done = subprocess.run(
+        program,
+        cwd=HERE.parent,
+        env=os.environ | {"FIRSTSIGHT_RESULTS": str(results)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    last = done.stdout.strip().splitlines()[-1:] or [""]
+    if done.returncode and ABSENT in last[0]:
+        return f"skipped: {last[0].split(': ', 1)[-1]}"
+    if done.returncode:
+        return f"FAILED\n{done.stdout[-2000:]}"
+    return "ok"
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("names", nargs="*", metavar="NAME", help=f"some of {', '.join(QUICK)}")
+    arguments.add_argument("--quick", action="store_true")
+    chosen = arguments.parse_args()
+    programs = QUICK if chosen.quick else FULL
+    if unknown := set(chosen.names) - set(programs):
+        raise SystemExit(f"no such benchmark: {', '.join(sorted(unknown))}; there are {', '.join(programs)}")
+    failed = []
+    with tempfile.TemporaryDirectory(prefix="firstsight-bench-") as folder:
+        results = HERE / "results"
+        if chosen.quick:  # what is kept may be read, and written over in a copy
+            results = Path(shutil.copytree(results, Path(folder) / "results"))
+        for name in chosen.names or programs:
+            started = time.perf_counter()
+            how = run(name, programs[name], results)
+            print(f"{name:<14} {time.perf_counter() - started:6.1f} s  {how}", flush=True)
+            failed += [name] * how.startswith("FAILED")
+    if failed:
+        raise SystemExit(f"these benchmarks no longer run: {', '.join(failed)}")
+
+
+if __name__ == "__main__":
+    main()
