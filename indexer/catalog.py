@@ -17,10 +17,11 @@ from sqlalchemy import Engine, insert, select
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import OperationalError
 
-from indexer import past
+from indexer import past, regular
 from indexer.errors import EmbedderMismatch, GalleryDamaged, GalleryError, GalleryNewer, GalleryOlder
 from indexer.migrations import migrate
 from indexer.reader import Reader, Stamp, current_embedder
+from indexer.regular import NotRegular
 from indexer.schema import SCHEMA_VERSION, embedders, engine_for, meta, plain_errors, tables
 
 
@@ -150,11 +151,22 @@ def space(gallery: str, fingerprint: str) -> str:
 
 def _opened(path: Path) -> tuple[Engine, dict[str, str]]:
     """Open the file as well as its folder allows: one that may only be read has no place for SQLite's lock file."""
+    for name in (path.name, *(f"{path.name}-{what}" for what in ("wal", "shm", "journal"))):
+        _check_regular(path.with_name(name))
     *ways, last = _ways(path)
     for way in ways:
         with suppress(OperationalError):
             return _tried(path, way)
     return _tried(path, last)
+
+
+def _check_regular(path: Path) -> None:
+    """SQLite would wait for a fifo."""
+    try:
+        with suppress(FileNotFoundError):
+            regular.check(path.stat())
+    except NotRegular as error:
+        raise GalleryDamaged(f"{path}: {error}; remove it, or restore the gallery from a copy") from error
 
 
 def _ways(path: Path) -> list[str]:

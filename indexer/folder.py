@@ -60,6 +60,7 @@ def written_whole(path: Path) -> Iterator[BinaryIO]:
     """Yield a file that becomes ``path`` when the block ends: whole and on the disk, or not at all."""
     temporary = path.with_name(path.name + ".tmp")
     try:
+        temporary.unlink(missing_ok=True)  # what a killed writer left, or a fifo, which would wait for a reader
         with temporary.open("wb") as file:
             yield file
             file.flush()

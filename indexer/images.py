@@ -6,7 +6,6 @@ import hashlib
 import io
 import os
 import re
-import stat
 import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -31,9 +30,11 @@ from PIL import (
     WebPImagePlugin,  # noqa: F401
 )
 
+from indexer import regular
 from indexer.errors import ImageError
 from indexer.pixels import to_rgb, turn_of
 from indexer.quiet import quietly
+from indexer.regular import NotRegular
 
 MAX_PIXELS: Final = 2**26  # 256 MiB as Pillow holds them; decoding them takes 1 GiB at most
 SLOW_PIXELS: Final = 2**20  # where Pillow reads number by number: about 3 s
@@ -163,7 +164,7 @@ def read(path: str | os.PathLike[str]) -> bytes:
     """
     name = os.fsdecode(path)
     try:
-        with _open_regular(name) as file:
+        with regular.opened(name) as file:
             size = os.fstat(file.fileno()).st_size
             if size > MAX_BYTES:
                 _refuse(name, f"is larger than {MAX_BYTES // 2**20} MiB")
@@ -176,7 +177,7 @@ def read(path: str | os.PathLike[str]) -> bytes:
 def looks_like_image(path: str | os.PathLike[str]) -> bool:
     """Tell by the header, not by the suffix, whether a file is an image; False for what cannot be opened."""
     try:
-        with quietly(), _open_regular(os.fsdecode(path)) as file, Image.open(file, formats=_FORMATS):
+        with quietly(), regular.opened(path) as file, Image.open(file, formats=_FORMATS):
             return True
     except Image.DecompressionBombError:
         return True
@@ -193,16 +194,6 @@ def printable(text: str) -> str:
 
 def _refuse(path: str, reason: str) -> NoReturn:
     raise ImageError(printable(path), reason)
-
-
-def _open_regular(path: str) -> BinaryIO:
-    """Open a regular file. Anything else is never opened: a fifo would wait for ever, a device may act."""
-    mode = os.stat(path).st_mode  # noqa: PTH116
-    if stat.S_ISDIR(mode):
-        _refuse(path, "is a folder, not an image")
-    if not stat.S_ISREG(mode):
-        _refuse(path, "is not a regular file")
-    return open(path, "rb")  # noqa: PTH123 - Path cannot hold a NUL, and says so less clearly
 
 
 def _read_object(file: Any) -> tuple[bytes, str]:
@@ -229,6 +220,8 @@ def _read_object(file: Any) -> tuple[bytes, str]:
 def _reading_reason(error: Exception) -> str:
     if isinstance(error, FileNotFoundError):
         return "does not exist"
+    if isinstance(error, NotRegular):
+        return str(error).replace("folder", "folder, not an image")
     if isinstance(error, TypeError):
         return "is not open in binary mode"
     return (

@@ -10,7 +10,9 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from indexer import regular
 from indexer.errors import GalleryBusy, GalleryError, GalleryMissing
+from indexer.regular import NotRegular
 
 LOCK_SECONDS = 2.0  # how long a second writer waits before it gives up
 
@@ -42,9 +44,13 @@ class WriterLock:
         if not self.path.parent.is_dir():  # the lock would make the folder anew, and lock nothing
             raise GalleryMissing(f"{self.path.parent}: the gallery is gone; nothing can be written")
         try:
+            with suppress(FileNotFoundError):
+                regular.check(self.path.stat())
             self._processes.acquire(timeout=seconds)
         except Timeout as error:
             raise self._busy() from error
+        except NotRegular as error:
+            raise GalleryError(f"{self.path}: {error}, so it cannot lock; remove it and try again") from error
         except OSError as error:
             raise GalleryError(
                 f"{self.path.parent}: cannot be written ({error.strerror}); check its permissions"

@@ -21,7 +21,7 @@ from sqlalchemy import ColumnElement, Select, Table, func, insert, literal, null
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
-from indexer import folder, parquet, verify
+from indexer import folder, parquet, regular, verify
 from indexer.attributes import checked
 from indexer.catalog import Catalog
 from indexer.errors import ArgumentError, GalleryDamaged, GalleryMissing, GalleryNewer
@@ -180,7 +180,7 @@ def _embedders_of_history() -> Any:
 
 
 def _sum(path: Path) -> str:
-    with path.open("rb") as file:
+    with regular.opened(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -189,7 +189,8 @@ def _sum(path: Path) -> str:
 
 def _manifest(source: Path) -> dict[str, Any]:
     try:
-        facts = json.loads((source / MANIFEST).read_bytes())
+        with regular.opened(source / MANIFEST) as file:
+            facts = json.loads(file.read())
     except (FileNotFoundError, NotADirectoryError) as error:
         raise GalleryMissing(f"{source}: holds no {MANIFEST}; name a folder that `firstsight export` wrote") from error
     except (OSError, ValueError, RecursionError) as error:

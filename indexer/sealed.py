@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import stat
 import struct
 import threading
 import weakref
@@ -18,6 +17,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import IO, Any
+
+from indexer import regular
+from indexer.regular import NotRegular
 
 MAGIC = b"1STSEAL1"
 BLOCK = 1 << 20  # bytes of what comes in pieces
@@ -92,11 +94,13 @@ class Sealed:
     def __init__(self, path: Path) -> None:
         """Open the file; NoView unless it is there and as long as it should be, with a directory that is whole."""
         try:
-            self._file, self._reading = _opened(path), threading.Lock()
+            self._file, self._reading = regular.opened(path).detach(), threading.Lock()
             weakref.finalize(self, self._file.close)  # open for as long as something has not been read
             self._read_directory()
         except FileNotFoundError as error:
             raise NoView("is missing") from error
+        except NotRegular as error:
+            raise NoView(str(error)) from error
         except OSError as error:
             raise NoView(f"cannot be read ({error})") from error
 
@@ -120,7 +124,7 @@ class Sealed:
         try:
             with self._reading:
                 self._file.seek(self._starts[block])
-                while filled < len(memory) and (more := self._file.readinto(memory[filled:])):  # type: ignore[attr-defined]
+                while filled < len(memory) and (more := self._file.readinto(memory[filled:])):
                     filled += more
         except OSError as error:
             raise NoView(f"cannot be read ({error})") from error
@@ -167,12 +171,3 @@ class Sealed:
             start += each
         if start + length + _END.size != size:
             raise NoView("is cut short or is not a view")
-
-
-def _opened(path: Path) -> IO[bytes]:
-    """Open a regular file for reading, and nothing else: a pipe in its place would let whoever reads wait for ever."""
-    file = open(path, "rb", buffering=0, opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0)))  # noqa: SIM115 (Path.open has no opener; closed by the finalizer)
-    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-        file.close()
-        raise NoView("is not a file")
-    return file

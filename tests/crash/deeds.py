@@ -20,7 +20,7 @@ def told(dice: Random) -> dict[str, Any]:
 
 def learn(gallery: Gallery, name: str, numbers: list[int]) -> None:
     """Learn pictures, as from files that ``Upgrade`` writes."""
-    known = learnt(gallery)
+    known = gallery.path.with_name("learnt")
     gallery.add(
         name,
         [
@@ -30,13 +30,9 @@ def learn(gallery: Gallery, name: str, numbers: list[int]) -> None:
     )
 
 
-def learnt(gallery: Gallery) -> Path:
-    return gallery.path.with_name("learnt")
-
-
-def written(folder: Path, number: int) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{number}.png").write_bytes(pictures.file(number))
+def written(path: Path, number: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(pictures.file(number))
 
 
 def current(gallery: Gallery) -> Gallery:

@@ -6,11 +6,12 @@ To add one: a class with the three functions, and its line in ``OPERATIONS``. Ar
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 from random import Random
 from typing import Any, Protocol
 
 import pictures
-from deeds import learn, learnt, told, written
+from deeds import learn, told, written
 from story import Story
 
 from indexer import build
@@ -135,7 +136,7 @@ class Index:
         folder = gallery.path.with_name("photos")
         shutil.rmtree(folder, ignore_errors=True)
         for name, number in arguments["files"]:
-            written(folder / name, number)
+            written(folder / name / f"{number}.png", number)
         build.index(gallery, folder, pictures.EMBEDDERS[gallery.fingerprint], batch_size=4, workers=2)
 
 
@@ -216,7 +217,7 @@ class Upgrade:
     @staticmethod
     def draw(dice, story):
         (other,) = pictures.EMBEDDERS.keys() - {story.state.embedder}
-        return {"embedder": other, "references": sorted([*key, flag] for key, flag in story.state.references.items())}
+        return {"embedder": other}
 
     @staticmethod
     def tell(story, arguments):
@@ -224,8 +225,8 @@ class Upgrade:
 
     @staticmethod
     def act(gallery, arguments):
-        for name, number, indexed in arguments["references"]:
-            written(gallery.path.with_name("photos") / name if indexed else learnt(gallery), number)
+        for one in gallery.references():
+            written(Path(one.root or "", one.path), pictures.numbers()[one.hash])
         upgrade(gallery.path, pictures.EMBEDDERS[arguments["embedder"]], batch_size=4, workers=2)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import signal
 import subprocess
 from contextlib import contextmanager
 from pathlib import Path
@@ -129,17 +130,70 @@ def link_to_itself(path):
     path.symlink_to(path)
 
 
-@pytest.mark.parametrize("instead", [folder_named, nothing_at_all, link_to_itself])
+def link_to_a_device(path):
+    path.symlink_to("/dev/zero")
+
+
+@pytest.fixture
+def impatient():
+    """Whoever waits for what nobody will write is woken."""
+
+    def wake(*_):
+        raise AssertionError("waited")
+
+    before = signal.signal(signal.SIGALRM, wake)
+    signal.alarm(60)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("instead", [folder_named, nothing_at_all, link_to_itself, link_to_a_device, os.mkfifo])
 @pytest.mark.parametrize("name", VIEWS)
 def test_a_view_that_cannot_be_read_is_not_needed(path, story, name, instead):
     (path / name).unlink()
     instead(path / name)
+    os.mkfifo(path / f"{name}.tmp")  # where it is written before it is renamed
 
     with Gallery.open(path) as gallery:
         gallery.verify()
         check_answers(gallery, story)
         gallery.save_views()
         check_answers(gallery, story)
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("instead", [folder_named, link_to_a_device, os.mkfifo])
+@pytest.mark.parametrize(
+    "name", ["catalog.sqlite", "catalog.sqlite-wal", "catalog.sqlite-shm", "catalog.sqlite-journal"]
+)
+def test_what_is_no_file_in_the_place_of_a_part_of_the_catalog_is_refused(path, story, name, instead):
+    (path / name).unlink(missing_ok=True)
+    instead(path / name)
+
+    with pytest.raises(GalleryError) as refused:
+        Gallery.open(path)
+    assert str(path) in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("instead", [folder_named, link_to_a_device, os.mkfifo])
+@pytest.mark.parametrize("name", ["writer.lock", "views.lock", "nearby.faiss"])
+def test_what_is_no_file_in_the_place_of_a_lock_or_an_index_keeps_no_reader_waiting(path, story, name, instead):
+    (path / name).unlink(missing_ok=True)
+    instead(path / name)
+
+    with Gallery.open(path) as gallery:
+        check_answers(gallery, story)
+        gallery.save_views()
+        if name == "writer.lock":
+            with pytest.raises(GalleryError, match=r"writer\.lock: is .*; remove it"):
+                gallery.add("heron", [])
+        else:
+            gallery.add("heron", [("new", "1.png", np.ones(16))])
+            assert gallery.verify() == []
 
 
 # -- a small disk ----------------------------------------------------------------------------------------------------

@@ -159,7 +159,7 @@ def test_many_threads_may_ask_at_once(many):
 def test_a_pipe_in_its_place_is_no_view(tmp_path):
     os.mkfifo(tmp_path / "pipe")
 
-    with pytest.raises(NoView, match="not a file"):
+    with pytest.raises(NoView, match="not a regular file"):
         load(tmp_path / "pipe")
 
 
