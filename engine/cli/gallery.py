@@ -44,7 +44,9 @@ def index(
     keep_removed: KeepRemoved = default(build.index, "keep_removed"),
     paranoid: Paranoid = default(build.index, "paranoid"),
     retry: Retry = default(build.index, "retry"),
-    batch_size: Annotated[int, typer.Option(help="images embedded at once")] = default(build.index, "batch_size"),
+    batch_size: Annotated[
+        int | None, typer.Option(help="images embedded at once; what was found to be fastest", show_default=False)
+    ] = None,
     max_pixels: Annotated[int, typer.Option(help="larger images are left out")] = default(build.index, "max_pixels"),
     memory: Memory = default(build.index, "memory"),
     thumbnails: Thumbnails = default(build.index, "thumbnails"),
@@ -63,7 +65,7 @@ def index(
             keep_removed=keep_removed,
             paranoid=paranoid,
             retry=retry,
-            batch_size=batch_size,
+            **({} if batch_size is None else {"batch_size": batch_size}),
             max_pixels=max_pixels,
             memory=memory,
             thumbnails=thumbnails,
