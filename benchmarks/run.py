@@ -24,6 +24,7 @@ QUICK = {
     "search": ["--quick"],
     "growth": [],
     "query": ["--quick"],
+    "embedding": ["--quick"],
     "filters": ["--quick"],
     "scale": ["--quick"],
     "readers": ["--quick"],
