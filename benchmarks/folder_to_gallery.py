@@ -10,7 +10,7 @@ Made photos (JPEGs of 640 x 480, 20 a class) are embedded and made searchable, i
 
 All have loaded their weights before, and ours has found its runtime. Every way must find the same nearest photos.
 
-    python benchmarks/folder_to_gallery.py [--weights bundled] [--images 2000] [--rounds 5] [--seed 0] [--quick]
+    python benchmarks/folder_to_gallery.py [--weights bundled] [--runtime auto] [--images 2000] [--rounds 5] [--seed 0] [--quick]
 
 --weights resnet101 is the whole ResNet-101 at 224 px, with random weights: time does not depend on what was learnt.
 Expected: see benchmarks/results/folder_to_gallery_WEIGHTS.json. Half an hour for 2,000 images of either on two cores;
@@ -22,6 +22,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import shutil
 import sqlite3
 import statistics
 import sys
@@ -46,6 +47,7 @@ from torchvision.transforms import v2
 
 from engine import Recognizer
 from engine.embedder import BACKBONES, Embedder
+from engine.runtimes import RUNTIME
 from engine.weights import load_embedder
 from indexer.stations import IN_THREADS, ORDER, Stations
 
@@ -62,21 +64,30 @@ LEAST_SAME = 0.95  # of photos whose nearest other is the same; bf16 and int8 ma
 
 
 class Ours:
-    """Firstsight, with the runtime that it chooses."""
+    """Firstsight: a new gallery each time, that knows its runtime already."""
 
     name, goal = "firstsight", ""
 
-    def __init__(self, embedder: Embedder, scratch: Path) -> None:
-        self._embedder, self._scratch, self._made = embedder, scratch, 0
+    def __init__(self, embedder: Embedder, folder: Path, scratch: Path, runtime: str) -> None:
+        self._embedder, self._folder, self._scratch, self._runtime, self._made = embedder, folder, scratch, runtime, 0
         self.stations: list[Stations] = []
+        with Recognizer.create(scratch / "0.gallery", weights=embedder, runtime=runtime) as made:
+            made.runtimes.settle(folder)
+        with self.open() as made:
+            self.runtime = made.runtimes.name
 
-    def run(self, folder: Path) -> None:
+    def open(self) -> Recognizer:
+        """Return an empty gallery, as new."""
         self._made += 1
-        with Recognizer.create(self._scratch / f"{self._made}.gallery", weights=self._embedder) as made:
-            done = made.index(folder)
-            if done.stations is None or done.failed:
-                raise SystemExit(f"not all was indexed: {done}")
-            self.stations.append(done.stations)
+        path = Path(shutil.copytree(self._scratch / "0.gallery", self._scratch / f"{self._made}.gallery"))
+        return Recognizer.open(path, weights=self._embedder, runtime=self._runtime)
+
+    def run(self, recognizer: Recognizer) -> None:
+        with recognizer:
+            done = recognizer.index(self._folder)
+        if done.stations is None or done.failed:
+            raise SystemExit(f"not all was indexed: {done}")
+        self.stations.append(done.stations)
 
     def vectors(self) -> Vectors:
         """Return what the last gallery holds, in the order of the paths, read with plain SQL."""
@@ -84,12 +95,6 @@ class Ours:
         with closing(sqlite3.connect(catalog)) as connection:
             rows = connection.execute(VECTORS).fetchall()
         return np.stack([np.frombuffer(blob, "<f4") for (blob,) in rows])
-
-
-def network_of(recognizer: Recognizer) -> Callable[[Sequence[NDArray[np.uint8]]], Vectors]:
-    """Return what embeds prepared pixels as `index` does."""
-    runtimes: Any = getattr(recognizer, "runtimes", None)
-    return recognizer.embedder.embed_pixels if runtimes is None else runtimes.embed
 
 
 class Loop:
@@ -164,10 +169,9 @@ def searchable(vectors: Vectors) -> Vectors:
 # -- measures --------------------------------------------------------------------------------------------------------
 
 
-def alone(embedder: Embedder, scratch: Path, folder: Path, images: int) -> tuple[int, Callable[[], None]]:
+def alone(recognizer: Recognizer, folder: Path, images: int) -> tuple[int, Callable[[], None]]:
     """Return the best batch size of the network alone, and what embeds so many images by it."""
-    recognizer = Recognizer.open(scratch / "1.gallery", weights=embedder)
-    embed = network_of(recognizer)
+    embedder, embed = recognizer.embedder, recognizer.runtimes.embed
     paths = sorted(path for path in folder.rglob("*.jpg"))[: max(BATCHES)]
     pixels = [embedder.prepare(embedder.load(path).image) for path in paths]
 
@@ -206,23 +210,23 @@ def station_rows(stations: Stations, how: str) -> list[dict[str, Any]]:
     return [busy, *each]
 
 
-def measure(weights: str, images: int, rounds: int, seed: int) -> list[dict[str, Any]]:
+def measure(weights: str, runtime: str, images: int, rounds: int, seed: int) -> list[dict[str, Any]]:
     torch.manual_seed(seed)
     embedder = Embedder("resnet101").eval().requires_grad_(False) if weights == "resnet101" else load_embedder(weights)
     how = f"{weights} at {embedder.preprocessing.size} px, {images:,} photos"
     with tempfile.TemporaryDirectory(prefix="firstsight-folder-") as made:
         scratch, folder = Path(made), Path(made) / "photos"
         make_photos(folder, range(images), classes=max(1, images // A_CLASS), seed=seed)
-        ours, peers = Ours(embedder, scratch), [Loop(embedder), Loader(embedder)]
+        ours, peers = Ours(embedder, folder, scratch, runtime), [Loop(embedder), Loader(embedder)]
         try:
             peers.append(MetricLearning(embedder))
         except ImportError:
             say("pytorch-metric-learning is left out: pip install 'firstsight[metric-learning]'")
-        ours.run(folder)  # warm: the runtime is found, the files are in the page cache
-        best, network = alone(embedder, scratch, folder, images)
-        ways: dict[str, Callable[[], Any]] = {one.name: partial(one.run, folder) for one in [ours, *peers]}
+        ours.run(ours.open())  # warm: the files are in the page cache
         ours.stations.clear()
-        spent, found = in_turns({**ways, ALONE: network}, rounds)
+        best, network = alone(ours.open(), folder, images)
+        ways: dict[str, Callable[[], Any]] = {one.name: partial(one.run, folder) for one in peers}
+        spent, found = in_turns(ours, {**ways, ALONE: network}, rounds)
         vectors = ours.vectors()
     wall = {name: [one for one, _ in times] for name, times in spent.items()}
     rows = [
@@ -231,6 +235,7 @@ def measure(weights: str, images: int, rounds: int, seed: int) -> list[dict[str,
             images / statistics.median(wall[name]),
             "images/s",
             rounds=[round(images / one, 2) for one in wall[name]],
+            **({"runtime": ours.runtime} if name in (ours.name, ALONE) else {}),
             cpu_ms_an_image=round(1e3 * statistics.median(cpu for _, cpu in times) / images, 2),
         )
         for name, times in spent.items()
@@ -248,13 +253,13 @@ def measure(weights: str, images: int, rounds: int, seed: int) -> list[dict[str,
 
 
 def in_turns(
-    ways: Mapping[str, Callable[[], Any]], rounds: int
+    ours: Ours, ways: Mapping[str, Callable[[], Any]], rounds: int
 ) -> tuple[dict[str, list[tuple[float, float]]], dict[str, Any]]:
     """Return for each way its seconds by the clock and of processors, children's too; and what it answered last."""
-    spent: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
+    spent: dict[str, list[tuple[float, float]]] = {name: [] for name in (ours.name, *ways)}
     found: dict[str, Any] = {}
     for turn in range(rounds):
-        for name, go in ways.items():
+        for name, go in {ours.name: partial(ours.run, ours.open()), **ways}.items():
             cpu, started = sum(os.times()[:4]), time.perf_counter()
             found[name] = go()
             spent[name].append((time.perf_counter() - started, sum(os.times()[:4]) - cpu))
@@ -274,13 +279,14 @@ def say(what: str) -> None:
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--weights", default="bundled", help="bundled, resnet101, or a file that `train` wrote")
+    arguments.add_argument("--runtime", default=RUNTIME)
     arguments.add_argument("--images", type=int, default=2000)
     arguments.add_argument("--rounds", type=int, default=5)
     arguments.add_argument("--seed", type=int, default=0)
     arguments.add_argument("--quick", action="store_true")
     chosen = arguments.parse_args()
     images, rounds = (40, 1) if chosen.quick else (chosen.images, chosen.rounds)
-    rows = measure(chosen.weights, images, rounds, chosen.seed)
+    rows = measure(chosen.weights, chosen.runtime, images, rounds, chosen.seed)
     report(f"folder_to_gallery_{Path(chosen.weights).stem}", rows, keep=not chosen.quick)
 
 

@@ -30,6 +30,8 @@ QUICK = {
     "readers": ["--quick"],
     "sync": ["--quick"],
     "indexing": ["--quick"],
+    "folder_to_gallery": ["--quick"],
+    "startup": ["--quick"],
     "omniglot": ["--protocol", "lake", "--trials", "0"],
     "report": [],
     # These learn for hours, or embed photos for as long: that they begin is all that can be seen in seconds.

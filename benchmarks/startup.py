@@ -49,7 +49,6 @@ def commands(gallery: str, photo: str) -> dict[str, list[str]]:
         "import torch, torchvision": python("-c", "import torch, torchvision"),
         "import engine": python("-c", "import engine"),
         "from engine import Recognizer": python("-c", "from engine import Recognizer"),
-        "firstsight --help": firstsight("--help"),
         "firstsight status": firstsight("status", *at),
         "firstsight log": firstsight("log", *at),
         "opening a gallery and the first answer": python("-c", ANSWER, gallery, photo),
@@ -85,7 +84,6 @@ def measure(rounds: int) -> list[dict[str, Any]]:
             for name, one in timed.items():
                 spent[name].append(seconds(one))
         rows = [row(name, statistics.median(times), "s", **spread(times)) for name, times in spent.items()]
-        for name in ("firstsight --help", "firstsight status", "firstsight log", "import engine"):
             loaded = loads_torch(timed[name])
             rows.append(row(f"{name}: imports torch", float(loaded), "", "= 0", not loaded))
     more = statistics.median(
