@@ -10,7 +10,7 @@ Made photos (JPEGs of 640 x 480, 20 a class) are embedded and made searchable, i
 
 All have loaded their weights before, and ours has found its runtime. Every way must find the same nearest photos.
 
-    python benchmarks/folder_to_gallery.py [--weights bundled] [--runtime auto] [--images 2000] [--rounds 5] [--seed 0] [--quick]
+    python benchmarks/folder_to_gallery.py [--weights bundled] [--runtime auto] [--images 2000] [--rounds 5] [--quick]
 
 --weights resnet101 is the whole ResNet-101 at 224 px, with random weights: time does not depend on what was learnt.
 Expected: see benchmarks/results/folder_to_gallery_WEIGHTS.json. Half an hour for 2,000 images of either on two cores;

@@ -84,6 +84,7 @@ def measure(rounds: int) -> list[dict[str, Any]]:
             for name, one in timed.items():
                 spent[name].append(seconds(one))
         rows = [row(name, statistics.median(times), "s", **spread(times)) for name, times in spent.items()]
+        for name in ("firstsight status", "firstsight log", "import engine"):
             loaded = loads_torch(timed[name])
             rows.append(row(f"{name}: imports torch", float(loaded), "", "= 0", not loaded))
     more = statistics.median(
