@@ -54,7 +54,7 @@ def save_random_weights(path: str, seed: int) -> None:
     from engine.weights import save_checkpoint  # noqa: PLC0415
 
     torch.manual_seed(seed)
-    save_checkpoint(Path(path), Embedder("resnet101"), torch.nn.Module(), {"recipe": "none, random weights"})
+    save_checkpoint(Path(path), Embedder("resnet101"), torch.nn.Module(), {"training": "none: random weights"})
 
 
 def random_weights(path: Path, seed: int) -> str:
