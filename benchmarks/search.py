@@ -21,6 +21,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Iterable, Sequence
@@ -43,6 +44,7 @@ from indexer.snapshot import Snapshot
 K = 10  # neighbours that the targets are about
 DEPTHS = (1, 10, 100)
 TARGETS = (0.90, 0.95, 0.99)
+JUDGED = re.compile(r"1,000,000 x 512$")  # what the goal is about, with the two higher targets
 BATCH, SINGLE = 1000, 200  # queries at once, and one after the other
 SLOW = 1e-3  # seconds a query, beyond which a tenth of the queries tells as much
 QUICK = {
@@ -150,8 +152,13 @@ def quality(size: str, entry: Entry, data: Set, exact: Rows, threads: int) -> li
         row(f"{name}: build, one thread", entry.build_seconds, "s"),
         row(f"{name}: bytes a vector", entry.bytes_a_vector, "B", exact_vectors_beside=method.rescores),
     ]
+    searched: dict[Any, dict[int, Rows]] = {}
     for target, setting in entry.at.items():
-        found = {k: method.search(data.queries, min(k, exact.shape[1]), setting, threads) for k in DEPTHS}
+        if setting not in searched:
+            searched[setting] = {
+                k: method.search(data.queries, min(k, exact.shape[1]), setting, threads) for k in DEPTHS
+            }
+        found = searched[setting]
         facts: dict[str, Any] = {f"ann_recall@{k}": round(ann_recall(found[k], exact, k), 4) for k in DEPTHS}
         facts |= {f"recall_at_{k}": round(class_recall(found[K], data, k), 4) for k in (1, K)}
         recall = facts[f"ann_recall@{K}"]
@@ -210,8 +217,7 @@ def speed(
                 f"{size} at {target:g}, {threaded}, {how}: ours to the best peer",
                 best[how, True][0] / value,
                 "",
-                ">= 1",
-                best[how, True][0] >= value,
+                *((">= 1", best[how, True][0] >= value) if JUDGED.match(size) and target >= TARGETS[1] else ()),
                 ours=best[how, True][1],
                 peer=peer,
             )

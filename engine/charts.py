@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -56,18 +56,14 @@ def curves(
     def at(point: Point) -> tuple[float, float]:
         return across(x.place(point[0])), up(y.place(point[1]))
 
-    parts = [_text(LEFT, 24, title, "ink", size=15), _text(LEFT, 40, note, "soft")]
+    parts = [text(LEFT, 24, title, "ink", size=15), text(LEFT, 40, note, "soft")]
     parts += _marks(x, y, across, up)
     if goal is not None:
         place = across(x.place(goal))
         parts.append(f'<line class="goal" x1="{place:.1f}" x2="{place:.1f}" y1="{TOP}" y2="{TOP + HEIGHT}"/>')
     for number, (name, line) in enumerate(lines.items()):
         parts += _line(name, [at(point) for point in line], COLOURS[number % len(COLOURS)], TOP + 12 + 18 * number)
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {LEFT + WIDTH + RIGHT} {TOP + HEIGHT + 50}" '
-        f'font-family="system-ui, sans-serif" role="img" aria-label="{escape(title)}"><style>{_STYLE}</style>'
-        f'<rect class="paper" width="100%" height="100%"/>{"".join(parts)}</svg>\n'
-    )
+    return document(title, parts, width=LEFT + WIDTH + RIGHT, height=TOP + HEIGHT + 50)
 
 
 def in_letters(
@@ -119,8 +115,8 @@ def _rarely(marks: Mapping[int, str], length: int, apart: int) -> dict[int, str]
 
 _STYLE = (
     ".paper{fill:#fff}.ink{fill:#1d2430}.soft{fill:#5b6575}.grid{stroke:#d8dce3}.goal{stroke:#5b6575;"
-    "stroke-dasharray:5 4}@media(prefers-color-scheme:dark){.paper{fill:#12151b}.ink{fill:#e6e9ef}"
-    ".soft{fill:#9aa5b8}.grid{stroke:#3a4150}.goal{stroke:#9aa5b8}}"
+    "stroke-dasharray:5 4}.mark{fill:#2f5fd0;stroke:#2f5fd0}@media(prefers-color-scheme:dark){.paper{fill:#12151b}"
+    ".ink{fill:#e6e9ef}.soft{fill:#9aa5b8}.grid{stroke:#3a4150}.goal{stroke:#9aa5b8}.mark{fill:#7ea2f5;stroke:#7ea2f5}}"
 )
 
 
@@ -132,18 +128,18 @@ def _scale(places: Sequence[float], start: float, length: float) -> Callable[[fl
 
 def _marks(x: Axis, y: Axis, across: Callable[[float], float], up: Callable[[float], float]) -> list[str]:
     bottom, right = TOP + HEIGHT, LEFT + WIDTH
-    parts = [_text(LEFT + WIDTH / 2, bottom + 40, x.label, "soft", anchor="middle")]
-    parts.append(_text(10, TOP - 8, y.label, "soft"))
+    parts = [text(LEFT + WIDTH / 2, bottom + 40, x.label, "soft", anchor="middle")]
+    parts.append(text(10, TOP - 8, y.label, "soft"))
     for value in x.marks:
         place = across(x.place(value))
         if LEFT <= place <= right:
             parts.append(f'<line class="grid" x1="{place:.1f}" x2="{place:.1f}" y1="{TOP}" y2="{bottom}"/>')
-            parts.append(_text(place, bottom + 18, f"{value:g}", "soft", anchor="middle"))
+            parts.append(text(place, bottom + 18, f"{value:g}", "soft", anchor="middle"))
     for value in y.marks:
         place = up(y.place(value))
         if TOP <= place <= bottom:
             parts.append(f'<line class="grid" x1="{LEFT}" x2="{right}" y1="{place:.1f}" y2="{place:.1f}"/>')
-            parts.append(_text(LEFT - 8, place + 4, f"{value:,g}", "soft", anchor="end"))
+            parts.append(text(LEFT - 8, place + 4, f"{value:,g}", "soft", anchor="end"))
     return parts
 
 
@@ -154,11 +150,24 @@ def _line(name: str, places: Sequence[Point], colour: str, legend: float) -> lis
     return [
         f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.6"/>{dots}',
         f'<circle cx="{left}" cy="{legend - 4:.1f}" r="4.5" fill="{colour}"/>',
-        _text(left + 10, legend, name, "ink"),
+        text(left + 10, legend, name, "ink"),
     ]
 
 
-def _text(x: float, y: float, text: str, style: str, *, size: int = 12, anchor: str = "start") -> str:
+def text(
+    x: float, y: float, words: str, style: str, *, size: int = 12, anchor: str = "start", weight: int = 400
+) -> str:
+    """Return words in one of the styles of ``document``: "ink" or "soft"."""
     return (
-        f'<text class="{style}" x="{x:.1f}" y="{y:.1f}" font-size="{size}" text-anchor="{anchor}">{escape(text)}</text>'
+        f'<text class="{style}" x="{x:.1f}" y="{y:.1f}" font-size="{size}" font-weight="{weight}" '
+        f'text-anchor="{anchor}">{escape(words)}</text>'
+    )
+
+
+def document(title: str, parts: Iterable[str], *, width: float, height: float) -> str:
+    """Return a whole SVG document of these elements, which may have the styles ink, soft, grid, goal and mark."""
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}" '
+        f'font-family="system-ui, sans-serif" role="img" aria-label="{escape(title)}"><style>{_STYLE}</style>'
+        f'<rect class="paper" width="100%" height="100%"/>{"".join(parts)}</svg>\n'
     )

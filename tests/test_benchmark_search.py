@@ -6,6 +6,7 @@ import importlib
 import json
 import sys
 import tomllib
+import xml.etree.ElementTree as ET
 from itertools import product
 from pathlib import Path
 
@@ -17,7 +18,8 @@ from indexer.gallery import Gallery
 from indexer.history import Coming
 
 ROOT = Path(__file__).resolve().parent.parent
-NAMES = ("databases", "growth", "made", "methods", "peers", "report", "rows", "search")
+SVG = "{http://www.w3.org/2000/svg}"
+NAMES = ("charts", "databases", "growth", "made", "methods", "peers", "report", "rows", "search")
 
 
 @pytest.fixture
@@ -140,6 +142,40 @@ def test_what_is_measured_anew_replaces_its_size_and_nothing_else(program, tmp_p
 
     assert program("search").others(tmp_path / "search.json", ["1,000 x 8"]) == kept[1:3]
     assert program("search").others(tmp_path / "none.json", ["1,000 x 8"]) == []
+
+
+def test_the_report_shows_each_goal_the_missed_ones_first_and_draws_what_was_found(program):
+    report, facts = program("report"), {"unit": "queries/s", "command": "c", "commit": "d", "machine": "m"}
+
+    def searched(size, target, value):
+        measure = f"{size} x 8, IVF128,<SQ8> at {target}, 1 thread, one by one"
+        return {"measure": measure, "value": value, "goal": "", "holds": None, "ann_recall": target, **facts}
+
+    judged = [
+        {"measure": name, "value": 1, "goal": ">= 2", "holds": holds, **facts}
+        for name, holds in (("this one holds", True), ("that one does not", False))
+    ]
+    rows = [searched("1,000", 0.9, 500.0), searched("1,000", 0.99, 100.0), searched("10,000", 0.99, 50.0)]
+
+    made = report.made({"search": [*judged, *rows]})
+
+    assert made.index("that one does not") < made.index("this one holds")
+    assert "<b>1</b>goals hold" in made
+    assert "<SQ8>" not in made
+    drawn = [ET.fromstring(one) for one in [*report.growth(rows), *report.searches(rows)]]
+    points = [[line.get("points").count(",") for line in one.iter(f"{SVG}polyline")] for one in drawn]
+    assert points == [[2], [2], [1]]
+
+
+def test_a_chart_of_intervals_is_a_drawing_with_a_mark_for_each(program, tmp_path):
+    panels = {"5-way": {"one & two": (90.0, 89.0, 91.0), "three": (80.0, 79.0, 82.0)}}
+
+    program("charts").dot_chart(tmp_path / "drawn.svg", "accuracy", panels)
+
+    root = ET.parse(tmp_path / "drawn.svg").getroot()
+    first, second = [float(mark.get("cx")) for mark in root.iter(f"{SVG}circle")]
+    assert first > second
+    assert "one & two" in [text.text for text in root.iter(f"{SVG}text")]
 
 
 def test_growth_finds_the_power_by_which_the_rows_grow(program):

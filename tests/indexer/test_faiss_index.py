@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import faiss
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from indexer.faiss_index import FaissIndex
+from indexer.among import FEW
+from indexer.faiss_index import BATCHED, FaissIndex
 
 
 @pytest.fixture
@@ -53,17 +55,19 @@ vectors_of = np.random.default_rng(0).normal(size=(31, 4)).astype(np.float32)
 
 
 def is_what_a_dictionary_would_be(index, held):
-    scores, ids = index.search(vectors_of[:2], 99)
-    expected = vectors_of[:2] @ np.array([vectors_of[id] for id in held] or np.empty((0, 4))).T
+    return all(finds_what_a_dictionary_would(index, held, vectors_of[:count]) for count in (1, BATCHED, FEW + 1))
+
+
+def finds_what_a_dictionary_would(index, held, queries):
+    scores, ids = index.search(queries, 99)
+    expected = queries @ np.array([vectors_of[id] for id in held] or np.empty((0, 4))).T
     return (
         len(index) == len(held)
         and sorted(index.ids.tolist()) == sorted(held)
         and np.array_equal(index.vectors(held), vectors_of[list(held)])
         and np.array_equal(index.all_vectors(), vectors_of[index.ids])
         and np.allclose(-np.sort(-expected, axis=1), scores, atol=1e-5)
-        and np.allclose(
-            vectors_of[:2, np.newaxis] @ vectors_of[ids].transpose(0, 2, 1), scores[:, np.newaxis], atol=1e-5
-        )
+        and np.allclose(queries[:, np.newaxis] @ vectors_of[ids].transpose(0, 2, 1), scores[:, np.newaxis], atol=1e-5)
     )
 
 
@@ -85,6 +89,11 @@ def test_after_any_changes_every_version_holds_what_a_dictionary_would(branches)
                 versions.append((index.tightened(), held))
 
     assert all(is_what_a_dictionary_would_be(index, held) for index, held in versions)
+
+
+def test_whoever_searches_exactly_has_batches_multiplied_as_matrices():
+    """By FAISS's own limit they are searched one by one."""
+    assert faiss.cvar.distance_compute_blas_threshold == BATCHED < FEW
 
 
 def test_versions_share_their_memory(random_units):

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from indexer import trials, tuning
 from indexer.approximate import candidates, lists_of, rescored
 from indexer.errors import ArgumentError
+from indexer.faiss_index import FaissIndex
+from indexer.nearby import Base, Nearby
 from indexer.promise import lower_bound, shares_found
 from indexer.trials import Promise
 from indexer.tuning import tune
@@ -22,6 +24,8 @@ SHAPES = {
     "duplicates": lambda draw, n, dim: draw.normal(size=(n // 40, dim))[draw.integers(0, n // 40, n)],
     "all equal": lambda draw, n, dim: np.ones((n, dim)),
     "two opposite": lambda draw, n, dim: draw.choice([-1, 1], (n, 1)) * np.ones((n, dim)),
+    "few directions": lambda draw, n, dim: draw.normal(size=(n, 2)) @ draw.normal(size=(2, dim)),
+    "far from the middle": lambda draw, n, dim: 20 + draw.normal(size=(n, dim)),
     "one huge class": lambda draw, n, dim: 3.0 * (np.arange(n)[:, None] < 0.9 * n) + draw.normal(size=(n, dim)),
 }
 FRESH = 400  # queries
@@ -43,9 +47,9 @@ class Case:
 cases = st.builds(
     Case,
     shape=st.sampled_from(sorted(SHAPES)),
-    dim=st.sampled_from([2, 3, 8, 24]),
+    dim=st.sampled_from([2, 3, 8, 24, 128]),
     count=st.integers(50, 180).map(lambda eighth: 8 * eighth),
-    kind=st.integers(0, KINDS - 1),
+    kind=st.integers(0, KINDS + 3),  # of many dimensions, four more that keep few of them
     promise=st.builds(
         Promise, ann_recall=st.sampled_from([0.8, 0.9, 0.95]), k=st.integers(1, 12), latency_ms=st.just(0)
     ),
@@ -103,12 +107,12 @@ def tuned(classes):
 
 
 @given(cases)
-@settings(max_examples=25, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_the_promise_is_kept_or_the_search_is_exact(hasty, case):
     queries, vectors = made(case)
     kinds, k = tuning.factories, case.promise.k
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tuning, "factories", lambda *facts: kinds(*facts)[case.kind :][:1])
+        patch.setattr(tuning, "factories", lambda *facts: [kinds(*facts)[case.kind % len(kinds(*facts))]])
         found = tune(vectors, np.arange(len(vectors)), case.promise, seed=case.seed)
     if found.winner is None:
         assert not any(trial.keeps for trial in found.trials)
@@ -121,6 +125,29 @@ def test_the_promise_is_kept_or_the_search_is_exact(hasty, case):
 
     upper_end = 1 - lower_bound(1 - shares, k)
     assert upper_end >= case.promise.ann_recall
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("kind", ["HNSW16,SQfp16", "IVF64,SQ8", "PCA16,HNSW16,SQ8", "PCA16,IVF64,SQ8"])
+def test_a_query_far_from_all_that_was_measured_is_answered_exactly(hasty, shape, kind):
+    draw, promise = np.random.default_rng(3), Promise(0.8, latency_ms=0)
+    vectors = unit(draw.permutation(SHAPES[shape](draw, 800, 128)))
+    winner = tune(vectors, np.arange(800), promise, kinds=[kind], seed=1).winner
+    if winner is None:
+        return
+    ids = np.arange(800)
+    served = Nearby(
+        Base(winner.choice, winner.index, ids[winner.rows], promise, winner.floor), FaissIndex(128).adding(ids, vectors)
+    )
+    away = draw.normal(size=(60, 128)) - 3 * np.sqrt(128) * vectors.mean(axis=0)
+    queries = unit(np.concatenate([-vectors[:60], away]))
+    nearest = best_scores(vectors, queries, 10)
+
+    scores, _ = served.search_rows(queries, 10)
+
+    far = nearest[:, 0] < winner.floor - 1e-5
+    np.testing.assert_allclose(scores[far], nearest[far], atol=1e-5)
+    assert far.any() or shape not in ("classes", "far from the middle")
 
 
 def test_all_kinds_are_tried_and_the_fastest_that_keeps_the_promise_wins(tuned):
