@@ -17,7 +17,7 @@ from indexer.errors import RuntimeMismatch
 from indexer.reader import Reader
 from indexer.schema import runtimes
 
-MIXED: Final = 0.98  # the least cosine to float32 that the angles of two runtimes may add up to: 11.5 degrees
+MIXED: Final = 0.95  # the cosine of what the angles of two runtimes may add up to: 18.2 degrees
 
 
 class Runtime(NamedTuple):
