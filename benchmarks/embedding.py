@@ -108,22 +108,10 @@ def in_turns(running: Mapping[str, Running], batch: Pixels, rounds: int) -> dict
     return rates
 
 
-def float32_peak(seconds: float = 1.0) -> float:
-    """Return the GFLOP/s of NumPy's product of large matrices on one thread: near what the processor can do."""
-    torch.set_num_threads(1)
-    a, b = (np.random.default_rng(i).standard_normal((1536, 1536), np.float32) for i in (0, 1))
-    best, ends = 0.0, time.perf_counter() + seconds
-    while time.perf_counter() < ends:
-        started = time.perf_counter()
-        a @ b
-        best = max(best, 2 * 1536**3 / (time.perf_counter() - started) / 1e9)
-    return best
-
-
 def speed(size: int, batches: list[int], rounds: int, place: Path, seed: int) -> list[dict[str, Any]]:
     embedder = untrained(size, seed)
     running = {"eager": eager(embedder), **converted(embedder, made(CALIBRATION, size, seed + 1), place)}
-    rows = [row("one thread: float32 products of large matrices", float32_peak(), "GFLOP/s")]
+    rows = []
     for count in batches:
         rates = in_turns(running, made(count, size, seed + 2), rounds)
         for name, measured in rates.items():
