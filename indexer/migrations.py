@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from sqlalchemy import Engine, select, text, update
+from sqlalchemy import Engine, inspect, select, text, update
 from sqlalchemy.engine import Connection
 
 from indexer.schema import (
@@ -50,8 +50,12 @@ def _from_1(connection: Connection) -> None:
 
 
 def _from_2(connection: Connection) -> None:
-    """Nothing found the mapped vectors but a look at all."""
-    mapped_embeddings.create(connection, checkfirst=True)  # the step before makes it with its table
+    """Nothing found the mapped vectors but a look at all, and nobody said what an embedder ran by."""
+    # The step before has made today's tables already.
+    mapped_embeddings.create(connection, checkfirst=True)
+    tables.create_all(connection, tables=[runtimes])
+    if "runtime_id" not in {column["name"] for column in inspect(connection).get_columns("embeddings")}:
+        connection.execute(text("ALTER TABLE embeddings ADD COLUMN runtime_id INTEGER REFERENCES runtimes (id)"))
 
 
 STEPS: dict[int, Callable[[Connection], None]] = {1: _from_1, 2: _from_2}

@@ -129,6 +129,26 @@ def test_an_older_schema_becomes_todays_when_it_is_opened(path):
     assert schema_of(path) == today
 
 
+def test_the_second_schema_becomes_todays_too(path):
+    run_sql(
+        path, "INSERT INTO images VALUES (7, 'x')", "INSERT INTO embeddings VALUES (1, 7, 1, zeroblob(64), 0, NULL)"
+    )
+    run_sql(
+        path,
+        "DROP INDEX mapped_embeddings",
+        "ALTER TABLE embeddings DROP COLUMN runtime_id",
+        "DROP TABLE runtimes",
+        "UPDATE meta SET value = '2' WHERE key = 'schema_version'",
+    )
+
+    for _ in range(2):
+        with closing(Catalog(path)) as catalog, catalog.reading() as reader:
+            assert reader.known(["x", "z"]) == {"x"}
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT id, image_id, runtime_id FROM embeddings").fetchall() == [(1, 7, None)]
+        assert connection.execute("SELECT count(*) FROM runtimes").fetchone() == (0,)
+
+
 def test_an_older_schema_that_may_only_be_read_is_refused(path, monkeypatch):
     made_by_the_first_version(path)
     monkeypatch.setattr(catalogs, "_ways", lambda path: ["mode=ro"])
