@@ -131,13 +131,14 @@ def test_an_older_schema_becomes_todays_when_it_is_opened(path):
 
 def test_the_second_schema_becomes_todays_too(path):
     run_sql(
-        path, "INSERT INTO images VALUES (7, 'x')", "INSERT INTO embeddings VALUES (1, 7, 1, zeroblob(64), 0, NULL)"
-    )
-    run_sql(
         path,
-        "DROP INDEX mapped_embeddings",
-        "ALTER TABLE embeddings DROP COLUMN runtime_id",
+        "DROP TABLE embeddings",
         "DROP TABLE runtimes",
+        "CREATE TABLE embeddings (id INTEGER NOT NULL PRIMARY KEY, image_id INTEGER NOT NULL REFERENCES images (id),"
+        " embedder_id INTEGER NOT NULL REFERENCES embedders (id), vector BLOB NOT NULL, mapped BOOLEAN NOT NULL)",
+        "CREATE UNIQUE INDEX embedding_of_image ON embeddings (image_id, embedder_id)",
+        "INSERT INTO images VALUES (7, 'x')",
+        "INSERT INTO embeddings VALUES (1, 7, 1, zeroblob(64), 0)",
         "UPDATE meta SET value = '2' WHERE key = 'schema_version'",
     )
 
