@@ -209,14 +209,14 @@ def test_a_file_without_permission_is_an_image_error(tmp_path, monkeypatch):
     path.chmod(0)
     if os.access(path, os.R_OK):  # root reads everything, so the system's answer is played
         monkeypatch.setattr(
-            "builtins.open", lambda *args: (_ for _ in ()).throw(PermissionError(13, "Permission denied"))
+            "builtins.open", lambda *args, **more: (_ for _ in ()).throw(PermissionError(13, "Permission denied"))
         )
 
     assert reason(path) == "cannot be read: permission denied"
 
 
 def test_an_error_of_the_disk_is_an_image_error(tmp_path, monkeypatch):
-    def broken(*args):
+    def broken(*_, **__):
         raise OSError(5, "Input/output error")
 
     (tmp_path / "heron.png").write_bytes(FILES["png"])
