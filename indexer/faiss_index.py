@@ -16,10 +16,9 @@ from indexer.vectors import Vectors
 __all__ = ["FaissIndex", "Ids"]
 
 _FAISS: Any = faiss  # its type stubs know neither the selector's argument nor a call with one
-# FAISS multiplies matrices when as many queries come at once, and takes each by itself when fewer do. Its own limit is
-# 128,000, and batches were searched up to nine times slower than they need be; at two queries its loops are faster, at
-# four the matrices. It is one setting of the whole process: all that searches exactly imports this file.
-_FAISS.cvar.distance_compute_blas_threshold = BATCHED = 4
+# From so many queries on FAISS is to multiply matrices; fewer it takes one by one, which is faster for them: a lone one
+# three times. Its own limit, 128,000, counts the floats of all queries, and let batches take up to nine times too long.
+BATCHED = 4
 WASTE_ROWS, WASTE_SHARE = 1024, 0.125  # dead rows beyond both are worth a copy of the others
 
 
@@ -98,6 +97,7 @@ class FaissIndex:
         if scores.size:
             sizes = (self.dim, len(queries), self._count, k)
             memory = [faiss.swig_ptr(array) for array in (queries, self._buffer.vectors, scores, rows)]
+            _FAISS.cvar.distance_compute_blas_threshold = BATCHED * self.dim  # of the process: other dims, other limits
             _FAISS.knn_inner_product(*memory[:2], *sizes, *memory[2:], self._selector)
         return scores, rows
 

@@ -91,9 +91,23 @@ def test_after_any_changes_every_version_holds_what_a_dictionary_would(branches)
     assert all(is_what_a_dictionary_would_be(index, held) for index, held in versions)
 
 
-def test_whoever_searches_exactly_has_batches_multiplied_as_matrices():
-    """By FAISS's own limit they are searched one by one."""
-    assert faiss.cvar.distance_compute_blas_threshold == BATCHED < FEW
+@pytest.mark.parametrize("dim", [48, 200])
+def test_few_queries_are_taken_one_by_one_and_more_as_matrices(dim):
+    """Which of the two it was, the last digits of the scores tell."""
+    draw = np.random.default_rng(dim)
+    vectors, queries = (draw.standard_normal((count, dim), np.float32) for count in (1000, BATCHED))
+    index = FaissIndex(dim).adding(range(1000), vectors)
+
+    def digits(count, limit):
+        faiss.cvar.distance_compute_blas_threshold = limit
+        return faiss.knn(queries[:count], vectors, 1000, metric=faiss.METRIC_INNER_PRODUCT)[0].tobytes()
+
+    one_by_one, as_matrices = 10**6, 0
+    for count, way in ((1, one_by_one), (BATCHED - 1, one_by_one), (BATCHED, as_matrices)):
+        assert digits(count, one_by_one) != digits(count, as_matrices)
+        expected = digits(count, way)
+        assert index.search(queries[:count], 1000)[0].tobytes() == expected
+    assert BATCHED < FEW
 
 
 def test_versions_share_their_memory(random_units):
