@@ -77,7 +77,7 @@ def measure(rounds: int) -> list[dict[str, Any]]:
         command = firstsight("index", str(photos), "--gallery", gallery, "--weights", "bundled")
         subprocess.run(command, cwd=PROJECT, check=True, capture_output=True)
         timed = commands(gallery, str(next(photos.rglob("*.jpg"))))
-        for one in timed.values():
+        for one in timed.values() if rounds > 1 else ():
             seconds(one)  # warm: files in the page cache
         spent: dict[str, list[float]] = {name: [] for name in timed}
         for _ in range(rounds):
