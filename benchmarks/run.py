@@ -32,10 +32,12 @@ QUICK = {
     "indexing": ["--quick"],
     "folder_to_gallery": ["--quick"],
     "startup": ["--quick"],
-    "omniglot": ["--protocol", "lake", "--trials", "0"],
     "report": [],
     # These learn for hours, or embed photos for as long: that they begin is all that can be seen in seconds.
-    **{name: ["--help"] for name in ("heldout", "grocery", "one_image", "arena", "fine_tune", "train_bundled")},
+    **{
+        name: ["--help"]
+        for name in ("omniglot", "heldout", "grocery", "one_image", "arena", "fine_tune", "train_bundled")
+    },
 }
 FULL = {
     name: []
