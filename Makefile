@@ -27,7 +27,7 @@ demo: install  ## the main job on real handwriting, offline; writes demo/index.h
 test: install  ## run the tests
 	$(BIN)/python -m pytest
 
-crash-test: install  ## hurt writers in 300 ways and at every system call (minutes)
+crash-test: install  ## hurt writers in 300 ways and at every system call (about 20 minutes)
 	$(BIN)/python tests/crash/crash.py
 	FIRSTSIGHT_STORIES=100 $(BIN)/python -m pytest tests/indexer/test_story.py
 
