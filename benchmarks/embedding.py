@@ -19,8 +19,7 @@ import argparse
 import copy
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -35,7 +34,7 @@ from rows import report, row
 from engine.embedder import Embedder
 from engine.preprocessing import Preprocessing, to_unit_range
 from engine.running import Agreement, Pixels, Running, Vectors, plain
-from engine.runtime_trials import candidates, family_of
+from engine.runtime_trials import candidates, family_of, in_turns
 from engine.weights import load_embedder
 
 GFLOP = 15.6  # of one image through ResNet-101 at 224 px, a product and a sum counted as two
@@ -96,24 +95,13 @@ def converted(embedder: Embedder, calibration: Pixels, place: Path) -> dict[str,
 # -- speed -----------------------------------------------------------------------------------------------------------
 
 
-def in_turns(running: Mapping[str, Running], batch: Pixels, rounds: int) -> dict[str, list[float]]:
-    """Return the images a second of each runtime, round by round."""
-    rates: dict[str, list[float]] = {name: [] for name in running}
-    for turn in range(rounds + 1):
-        for name, one in running.items():
-            started = time.perf_counter()
-            one.embed(batch)
-            if turn:  # the first one warms up
-                rates[name].append(len(batch) / (time.perf_counter() - started))
-    return rates
-
-
 def speed(size: int, batches: list[int], rounds: int, place: Path, seed: int) -> list[dict[str, Any]]:
     embedder = untrained(size, seed)
     running = {"eager": eager(embedder), **converted(embedder, made(CALIBRATION, size, seed + 1), place)}
     rows = []
     for count in batches:
-        rates = in_turns(running, made(count, size, seed + 2), rounds)
+        spent = in_turns(running, made(count, size, seed + 2), rounds)
+        rates = {name: [count / seconds for seconds in times] for name, times in spent.items()}
         for name, measured in rates.items():
             ratio = median(rate / base for rate, base in zip(measured, rates["eager"], strict=True))
             goal = GOALS.get(name.split("-")[-1], {}).get(count)

@@ -159,16 +159,21 @@ def _objection(one: _Tried, others: Collection[Runtime]) -> str | None:
     return None
 
 
-def _rates(running: Mapping[Key, Running], batch: Pixels) -> dict[Key, float]:
-    """Return images a second of each, measured in turns: A B A B."""
+def in_turns(running: Mapping[Key, Running], batch: Pixels, rounds: int = ROUNDS) -> dict[Key, list[float]]:
+    """Return the seconds that each takes for a batch, round by round, measured in turns: A B A B."""
     spent: dict[Key, list[float]] = {key: [] for key in running}
-    for turn in range(ROUNDS + 1):
+    for turn in range(rounds + 1):
         for key, one in running.items():
             started = time.perf_counter()
             one.embed(batch)
             if turn:  # the first one warms up
                 spent[key].append(time.perf_counter() - started)
-    return {key: round(len(batch) / median(times), 2) for key, times in spent.items()}
+    return spent
+
+
+def _rates(running: Mapping[Key, Running], batch: Pixels) -> dict[Key, float]:
+    """Return images a second of each."""
+    return {key: round(len(batch) / median(times), 2) for key, times in in_turns(running, batch).items()}
 
 
 def _settled(embedder: Embedder, choice: Choice, best: _Tried, pixels: Pixels) -> tuple[Choice, Running]:

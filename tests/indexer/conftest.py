@@ -89,3 +89,25 @@ def random_units():
         return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
 
     return make
+
+
+@pytest.fixture
+def with_a_byte_changed():
+    """Return a function: the content of a file with each of its bytes changed, one at a time."""
+
+    def each(whole):
+        for place in range(len(whole)):
+            yield whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :]
+
+    return each
+
+
+@pytest.fixture
+def with_bytes_missing_or_more():
+    """Return a function: the content of a file cut at each place, and with something before or behind it."""
+
+    def each(whole):
+        yield from (whole[:length] for length in range(len(whole)))
+        yield from (whole + b"\0", b"\0" + whole, whole + whole)
+
+    return each

@@ -37,19 +37,15 @@ def path(tmp_path):
     return tmp_path / "known.pages"
 
 
-def test_no_byte_can_change_unnoticed(path):
-    whole = path.read_bytes()
-
-    for place in range(len(whole)):
-        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+def test_no_byte_can_change_unnoticed(path, with_a_byte_changed):
+    for damaged in with_a_byte_changed(path.read_bytes()):
+        path.write_bytes(damaged)
         with pytest.raises(NoView):
             load(path)
 
 
-def test_no_byte_can_be_missing_or_too_many(path):
-    whole = path.read_bytes()
-
-    for damaged in [whole[:length] for length in range(len(whole))] + [whole + b"\0", b"\0" + whole, whole + whole]:
+def test_no_byte_can_be_missing_or_too_many(path, with_bytes_missing_or_more):
+    for damaged in with_bytes_missing_or_more(path.read_bytes()):
         path.write_bytes(damaged)
         with pytest.raises(NoView):
             load(path)
