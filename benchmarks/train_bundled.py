@@ -1,7 +1,8 @@
 """The bundled weights: a ResNet-101 with narrow bottlenecks that learns drawings and photos together, at 64 px.
 
-    python benchmarks/train_bundled.py --out both.safetensors [--start drawings.safetensors] [--steps 3000]
-    python benchmarks/train_bundled.py --blend drawings.safetensors both.safetensors --out bundled.safetensors
+    python benchmarks/train_bundled.py --start drawings.safetensors --out both.safetensors --steps 4000
+    python benchmarks/train_bundled.py --recipe classification --start both.safetensors --out classes.safetensors
+    python benchmarks/train_bundled.py --blend drawings.safetensors classes.safetensors --out bundled.safetensors
 
 Drawings: Omniglot's background set, 30 alphabets, each character turned by 90, 180 and 270 degrees as a further class.
 Photos: CIFAR-100 and Tiny ImageNet without the classes that benchmarks/heldout.py asks for. Interrupted, the same
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
 
@@ -32,23 +34,45 @@ PEN = Augment(rotation=15, translation=0.1, scale=0.35, shear=15, flip=False, co
 LENS = Augment(rotation=10, translation=0.15, scale=0.5, shear=5, flip=True, colour=0.3, blur=0.02)
 
 
-def sets(drawings: int, photos: int) -> list[TrainingSet]:
-    """Return the training sets, of which a batch shows so many classes, four images each."""
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """What a batch shows of drawings and of photos, how the drawings are seen, and how many batches make a step."""
+
+    drawings: Balanced
+    photos: Balanced
+    pen: Augment = PEN
+    options: dict[str, float] = field(default_factory=dict)
+    accumulate: int = 1
+
+
+STAGES = {
+    # Siblings of photos are classes of one set: what tells the sets apart, their sharpness, is nothing to learn.
+    "contrastive": Stage(
+        Balanced(n_classes=8, n_images=4, siblings=0.5), Balanced(n_classes=16, n_images=4, siblings=0.5)
+    ),
+    # Here a photo is compared with all classes, whatever its batch: two of a class, so that more classes are seen.
+    "classification": Stage(
+        Balanced(n_classes=4, n_images=4, siblings=0.5),
+        Balanced(n_classes=22, n_images=2),
+        pen=replace(PEN, elastic=0.06),
+        options={"contrast": 1.0},
+        accumulate=2,
+    ),
+}
+"""By the recipe that is used."""
+
+
+def sets(stage: Stage) -> list[TrainingSet]:
+    """Return the training sets of a stage."""
     return [
         TrainingSet(
             unpacked("omniglot/images_background.tar.xz"),
             class_depth=2,
             quarter_turns=True,
-            augment=PEN,
-            sampler=Balanced(n_classes=drawings, n_images=4, siblings=0.5),
+            augment=stage.pen,
+            sampler=stage.drawings,
         ),
-        # Siblings are classes of one set: what tells the sets apart, their sharpness, is nothing to learn.
-        TrainingSet(
-            photo_training_folder(),
-            class_depth=2,
-            augment=LENS,
-            sampler=Balanced(n_classes=photos, n_images=4, siblings=0.5),
-        ),
+        TrainingSet(photo_training_folder(), class_depth=2, augment=LENS, sampler=stage.photos),
     ]
 
 
@@ -71,7 +95,7 @@ def blend(first: str, second: str, share: float, out: str, seed: int) -> None:
 
 def settle(embedder: Embedder, seed: int, batches: int = 20) -> None:
     """Measure anew what batch norm subtracts and divides by: a mean of weights has statistics of its own."""
-    mixture = read_sets(sets(8, 16), embedder.preprocessing, Balanced())
+    mixture = read_sets(sets(STAGES["contrastive"]), embedder.preprocessing, Balanced())
     for norm in embedder.modules():
         if isinstance(norm, torch.nn.BatchNorm2d):
             norm.reset_running_stats()
@@ -86,12 +110,11 @@ def settle(embedder: Embedder, seed: int, batches: int = 20) -> None:
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--out", required=True)
+    arguments.add_argument("--recipe", choices=STAGES, default="contrastive")
     arguments.add_argument("--start", help="weights to start from; from nothing if left out")
     arguments.add_argument("--blend", nargs=2, metavar=("FIRST", "SECOND"), help="learn nothing: average two files")
     arguments.add_argument("--share", type=float, default=0.75, help="of the second file")
     arguments.add_argument("--steps", type=int, default=3000)
-    arguments.add_argument("--drawings", type=int, default=8, help="their classes in a batch")
-    arguments.add_argument("--photos", type=int, default=16, help="their classes in a batch")
     arguments.add_argument("--learning-rate", type=float, default=1e-3)
     arguments.add_argument("--seed", type=int, default=0)
     chosen = arguments.parse_args()
@@ -103,13 +126,17 @@ def main() -> None:
     if chosen.blend:
         blend(*chosen.blend, chosen.share, chosen.out, chosen.seed)
         return
+    stage = STAGES[chosen.recipe]
     train(
-        sets(chosen.drawings, chosen.photos),
+        sets(stage),
         chosen.out,
+        recipe=chosen.recipe,
+        options=stage.options,
         weights=chosen.start,
         backbone="resnet101-slim",
         size=64,
         steps=chosen.steps,
+        accumulate=stage.accumulate,
         learning_rate=chosen.learning_rate,
         weight_decay=0.05,
         seed=chosen.seed,

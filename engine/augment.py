@@ -12,6 +12,9 @@ from torch.nn import functional
 from engine.randaugment import rand_augment, resampled
 from indexer.errors import ArgumentError
 
+KNOTS = 5
+"""Places along each side that ``elastic`` moves on their own; all others go along with their neighbours."""
+
 
 @dataclass(frozen=True, slots=True)
 class Augment:
@@ -24,6 +27,9 @@ class Augment:
         translation: share of the side, either way, along each axis.
         scale: share by which each axis grows or shrinks; half of it is common to both axes.
         shear: degrees either way.
+        elastic: share of the side by which places wander, neighbours alike, as if the paper were rubber: what one hand
+            does differently from another (Simard, Steinkraus, Platt 2003, "Best Practices for Convolutional Neural
+            Networks Applied to Visual Document Analysis").
         flip: mirror left and right half of the time; not for letters, a flipped letter is another letter.
         colour: share by which brightness, contrast and saturation change.
         blur: standard deviation of a Gaussian blur, as a share of the side.
@@ -37,6 +43,7 @@ class Augment:
     translation: float = 0.1
     scale: float = 0.2
     shear: float = 0.0
+    elastic: float = 0.0
     flip: bool = True
     colour: float = 0.3
     blur: float = 0.0
@@ -84,7 +91,10 @@ class Augment:
             1,
         )
         shift = 2 * self.translation * torch.stack([draw.signed(), draw.signed()], 1)
-        return resampled(images, torch.cat([matrix, shift[:, :, None]], 2))
+        shifts = None
+        if self.elastic:
+            shifts = 2 * self.elastic * (2 * torch.rand(len(images), 2, KNOTS, KNOTS, generator=generator) - 1)
+        return resampled(images, torch.cat([matrix, shift[:, :, None]], 2), shifts)
 
     def _recolour(self, images: Tensor, generator: torch.Generator) -> Tensor:
         draw = _Draw(len(images), generator)

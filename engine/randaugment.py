@@ -37,12 +37,16 @@ def rand_augment(images: Tensor, operations: int, generator: torch.Generator) ->
     return views
 
 
-def resampled(images: Tensor, theta: Tensor) -> Tensor:
+def resampled(images: Tensor, theta: Tensor, shifts: Tensor | None = None) -> Tensor:
     """Return images as seen through ``theta (n, 2, 3)``: for each place of the view, which place it shows.
 
-    Places run from -1 to 1 along each axis; what lies beyond the border looks like the border.
+    Places run from -1 to 1 along each axis; what lies beyond the border looks like the border. ``shifts (n, 2, a, b)``
+    move the places further, each its own way: smoothly between the ``a`` times ``b`` knots that they are given for.
     """
     grid = functional.affine_grid(theta.to(images), list(images.shape), align_corners=False)
+    if shifts is not None:
+        smooth = functional.interpolate(shifts.to(images), images.shape[2:], mode="bicubic", align_corners=True)
+        grid = grid + smooth.permute(0, 2, 3, 1)
     return functional.grid_sample(images, grid, padding_mode="border", align_corners=False)
 
 

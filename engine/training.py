@@ -118,9 +118,11 @@ def train(
     target = choose_device(device)
     embedder = _starting_point(weights, backbone, size, dim).to(target)
     sets = _listed(data)
-    teaching = make_recipe(recipe, embedder.dim, {**(options or {}), **_sampler_of(sets)}).to(target)
+    teaching = make_recipe(recipe, embedder.dim, {**(options or {}), **_sampler_of(sets)})
     transfer.prepare(embedder, teaching)
     images = read_sets(sets, embedder.preprocessing, teaching.sampler, on_reading)
+    teaching.begin(images.classes)
+    teaching.to(target)
     images.check_mixing(teaching.takes_mixed, recipe)
     judge = _validation(validation, embedder.preprocessing, seed, on_reading)
     settings = {
@@ -141,6 +143,7 @@ def train(
     }
     run = Run(embedder, teaching, images, validation=judge, transfer=transfer, settings=settings, out=out)
     run.finish(on_step)
+    teaching.end()
     losses = _means(run.losses)
     save_checkpoint(
         out, embedder, teaching, {"recipe": recipe, "training": {**settings, "loss": losses, "versions": versions()}}

@@ -90,7 +90,9 @@ class Mixture:
     def check_mixing(self, takes_mixed: bool, recipe: str) -> None:
         """Raise ArgumentError if images are to be mixed for a recipe whose loss wants one label an image."""
         if not takes_mixed and any(one.cutmix for one in self.sets):
-            raise ArgumentError(f"the recipe {recipe} wants one class an image: leave out cutmix, or use contrastive")
+            raise ArgumentError(
+                f"the recipe {recipe} wants one class an image: leave out cutmix, or use contrastive or classification"
+            )
 
     def description(self) -> list[dict[str, Any]]:
         """Return what makes these batches, ready for JSON: two runs that say the same see the same."""

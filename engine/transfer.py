@@ -41,7 +41,8 @@ class Transfer:
         """Say of every weight whether it learns; ArgumentError if none does."""
         embedder.requires_grad_(True)
         embedder.backbone.requires_grad_(not self.frozen)
-        if not any(weights.requires_grad for part in (embedder, recipe) for weights in part.parameters()):
+        learning = [weights for part in (embedder, recipe) for weights in part.parameters() if weights.requires_grad]
+        if not any(weights.numel() for weights in learning):
             raise ArgumentError(
                 "a frozen backbone leaves nothing to learn: give the embedder a new head (dim), "
                 "or choose a recipe with parameters of its own"

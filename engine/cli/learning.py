@@ -78,6 +78,9 @@ def train(
     translation: Annotated[float, typer.Option(help="random shift, share of the side; 0: off")] = Augment().translation,
     scale: Annotated[float, typer.Option(help="random growth, share; 0: off")] = Augment().scale,
     shear: Annotated[float, typer.Option(help="random shear, degrees; 0: off")] = Augment().shear,
+    elastic: Annotated[
+        float, typer.Option(help="random rubber-like shifts, share of the side; 0: off")
+    ] = Augment().elastic,
     flip: Annotated[bool, typer.Option(help="mirror at random; not for letters")] = Augment().flip,
     colour: Annotated[float, typer.Option(help="random colour change, share; 0: off")] = Augment().colour,
     blur: Annotated[float, typer.Option(help="random blur, share of the side; 0: off")] = Augment().blur,
@@ -113,6 +116,7 @@ def train(
                 translation=translation,
                 scale=scale,
                 shear=shear,
+                elastic=elastic,
                 flip=flip,
                 colour=colour,
                 blur=blur,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from engine.recipes.classification import Classification
 from engine.recipes.contrastive import Contrastive
 from engine.recipes.gaussian_prototypical import GaussianPrototypical
 from engine.recipes.matching import Matching
@@ -17,10 +18,12 @@ RECIPES: dict[str, type[Recipe]] = {
     "gaussian_prototypical": GaussianPrototypical,
     "matching": Matching,
     "relation": Relation,
+    "classification": Classification,
 }
 
 __all__ = [
     "RECIPES",
+    "Classification",
     "Contrastive",
     "GaussianPrototypical",
     "Matching",

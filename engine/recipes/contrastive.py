@@ -1,8 +1,7 @@
 """Contrastive: images of one class are pulled together, images of different classes pushed apart.
 
 Margin form: Hadsell, Chopra, LeCun 2006, "Dimensionality Reduction by Learning an Invariant Mapping".
-Temperature form: Khosla et al. 2020, "Supervised Contrastive Learning" (arXiv:2004.11362), positives averaged
-outside the logarithm.
+Temperature form: Khosla et al. 2020, "Supervised Contrastive Learning" (arXiv:2004.11362).
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from engine.batches import Balanced, Batch, Sampler
+from engine.recipes.pairs import contrast
 from engine.recipes.recipe import Recipe
 from indexer.errors import ArgumentError
 
@@ -47,18 +47,10 @@ class Contrastive(Recipe):
         """Return the loss of ``batch``; without a single similar pair in it, only the pushing apart counts."""
         embeddings = embedder(batch.images)
         same = batch.likeness()  # 0 or 1, or a share between where images are mixed: a pair then counts by it
+        if self.margin is None:
+            return contrast(embeddings, same, self.temperature)
         itself = torch.eye(len(same), dtype=torch.bool, device=same.device)
-        if self.margin is not None:
-            return self._margin_loss(embeddings, same.masked_fill(itself, 0), (1 - same).masked_fill(itself, 0))
-        return self._temperature_loss(embeddings, same.masked_fill(itself, 0), itself)
-
-    def _temperature_loss(self, embeddings: Tensor, similar: Tensor, itself: Tensor) -> Tensor:
-        logits = (embeddings @ embeddings.T / self.temperature).masked_fill(itself, float("-inf"))
-        log_share = logits.log_softmax(1).masked_fill(itself, 0.0)
-        anchors = similar.sum(1) > 0
-        if not anchors.any():
-            return logits.logsumexp(1).mean()
-        return -((log_share * similar).sum(1)[anchors] / similar.sum(1)[anchors]).mean()
+        return self._margin_loss(embeddings, same.masked_fill(itself, 0), (1 - same).masked_fill(itself, 0))
 
     def _margin_loss(self, embeddings: Tensor, similar: Tensor, different: Tensor) -> Tensor:
         # The squared distance of unit vectors; clamped since the root has no slope at 0.

@@ -28,6 +28,12 @@ class Recipe(nn.Module):
     learned_score: ClassVar[bool] = False
     takes_mixed: ClassVar[bool] = False
 
+    def begin(self, classes: int) -> None:
+        """Be told how many classes the training sets hold, before the first batch: labels are 0..classes-1."""
+
+    def end(self) -> None:
+        """Let go of what only training needs, before the recipe is written beside its embedder."""
+
     def loss(self, embedder: nn.Module, batch: Batch) -> Tensor:
         """Return what ``batch`` costs, a scalar that reaches the embedder's weights."""
         raise NotImplementedError

@@ -195,3 +195,25 @@ def test_a_thicker_pen_widens_dark_lines_by_at_most_its_share_on_each_side_and_l
     assert ink.max() > 8
     assert ink.std() > 1
     assert torch.equal(views[:, :, :, :16], paper[:, :, :, :16])
+
+
+def test_elastic_views_wander_by_at_most_their_share_and_neighbours_go_along():
+    side, most = 40, 0.05
+    place = torch.arange(side) / side
+    ramp = place.expand(30, 3, side, side)  # its brightness tells which column a pixel came from
+
+    views = replace(OFF, elastic=most)(ramp, seeded())
+
+    wandered = (views - ramp)[:, 0]
+    assert wandered.abs().max() <= 1.5 * most  # a curve through the knots may pass beyond them
+    assert wandered.abs().max() > 0.8 * most
+    assert wandered.diff(dim=1).abs().max() < most / 2
+    assert torch.equal(views, replace(OFF, elastic=most)(ramp, seeded()))
+
+
+def test_elastic_views_of_a_batch_wander_each_its_own_way():
+    ramp = (torch.arange(40) / 40).expand(2, 3, 40, 40)
+
+    one, other = replace(OFF, elastic=0.05)(ramp, seeded())
+
+    assert (one - other).abs().max() > 0.02

@@ -264,8 +264,9 @@ def learn_from(sets, out):
     return train(sets, out, weights=None, device="cpu", **SMALL)
 
 
-def test_mixed_images_are_learnt_by_contrastive_and_refused_by_the_others(photos, tmp_path):
-    assert learn(photos, tmp_path / "w.safetensors", cutmix=1.0).steps == 12
+def test_mixed_images_are_learnt_where_the_loss_allows_and_refused_elsewhere(photos, tmp_path):
+    for recipe in ("contrastive", "classification"):
+        assert learn(photos, tmp_path / f"{recipe}.safetensors", cutmix=1.0, recipe=recipe).steps == 12
 
     with pytest.raises(ArgumentError, match="leave out cutmix"):
         learn(photos, tmp_path / "x.safetensors", cutmix=0.5, recipe="siamese")

@@ -1,0 +1,71 @@
+"""Classification: every class of the training sets has a vector of its own, which is learned with the network.
+
+Zhai and Wu 2019, "Classification is a Strong Baseline for Deep Metric Learning" (arXiv:1811.12649): cosines with the
+class vectors, divided by a temperature, through a softmax over all classes. Each image is compared with every class of
+the training sets instead of the few of its batch, so that fewer batches teach the same.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from engine.batches import Balanced, Batch, Sampler
+from engine.recipes.pairs import contrast
+from engine.recipes.recipe import Recipe, full_precision
+from indexer.errors import ArgumentError
+
+CONTRAST_TEMPERATURE = 0.1
+
+
+class Classification(Recipe):
+    """Softmax over all classes of the training sets; the class vectors are left behind when training ends.
+
+    Args:
+        dim: length of an embedding, and of a class vector.
+        temperature: of the softmax.
+        contrast: weight of the contrastive loss of the same batch, which is added: classes of few images, whose vectors
+            are seldom met, are learnt from each other at once.
+        sampler: which rows make a batch.
+    """
+
+    takes_mixed = True
+
+    def __init__(
+        self, *, dim: int, temperature: float = 0.05, contrast: float = 0.0, sampler: Sampler | None = None
+    ) -> None:
+        super().__init__()
+        if temperature <= 0 or contrast < 0:
+            raise ArgumentError("temperature must be positive, and contrast 0 or more")
+        self.temperature, self.contrast = temperature, contrast
+        self.sampler = sampler or Balanced()
+        self.classes = nn.Parameter(torch.empty(0, dim))
+
+    def begin(self, classes: int) -> None:
+        """Draw a vector for each class, in all directions alike."""
+        self.classes = nn.Parameter(torch.randn(classes, self.classes.shape[1]))
+
+    def end(self) -> None:
+        """Forget the class vectors: a gallery knows other classes."""
+        self.begin(0)
+
+    def loss(self, embedder: nn.Module, batch: Batch) -> Tensor:
+        """Return the mean negative log-probability of the classes that the images show, and what contrast adds."""
+        if batch.labels.max() >= len(self.classes) or batch.labels.min() < 0:
+            raise ArgumentError(
+                f"labels of {len(self.classes)} classes are 0 to {len(self.classes) - 1}: begin with more"
+            )
+        embeddings = embedder(batch.images)
+        loss = self._classified(embeddings, batch)
+        if self.contrast:
+            loss = loss + self.contrast * contrast(embeddings, batch.likeness(), CONTRAST_TEMPERATURE)
+        return loss
+
+    def _classified(self, embeddings: Tensor, batch: Batch) -> Tensor:
+        with full_precision(embeddings):
+            logits = embeddings.float() @ nn.functional.normalize(self.classes, dim=1).T / self.temperature
+            own = nn.functional.cross_entropy(logits, batch.labels, reduction="none")
+            if batch.share is None or batch.others is None:
+                return own.mean()
+            other = nn.functional.cross_entropy(logits, batch.others, reduction="none")
+            return (batch.share * own + (1 - batch.share) * other).mean()

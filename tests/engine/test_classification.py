@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from engine.batches import Batch
+from engine.recipes import Classification, Contrastive
+from engine.training import train
+from engine.training_set import TrainingSet
+from engine.weights import read_checkpoint
+from indexer.errors import ArgumentError
+
+
+class Given(torch.nn.Module):
+    """An embedder that says what it was given: the images are the embeddings."""
+
+    def forward(self, images):
+        return torch.nn.functional.normalize(images, dim=1)
+
+
+def begun(classes, **options):
+    torch.manual_seed(0)
+    recipe = Classification(dim=5, **options)
+    recipe.begin(classes)
+    return recipe
+
+
+def batch(labels, **mixed):
+    generator = torch.Generator().manual_seed(len(labels))
+    return Batch(torch.randn(len(labels), 5, generator=generator), torch.tensor(labels), **mixed)
+
+
+def surprise(recipe, embedding, label):
+    """The negative log-probability of a class, written out."""
+    vectors = recipe.classes.tolist()
+    cosines = [sum(a * b for a, b in zip(embedding, v, strict=True)) / math.hypot(*v) for v in vectors]
+    shares = [math.exp(cosine / recipe.temperature) for cosine in cosines]
+    return -math.log(shares[label] / sum(shares))
+
+
+@pytest.mark.parametrize("labels", [[0, 0, 1, 1], [3, 3, 7, 7, 7, 10], [5, 5], [4]])
+def test_the_loss_equals_the_sum_written_out(labels):
+    recipe, given = begun(11, temperature=0.3), batch(labels)
+    embeddings = Given()(given.images).tolist()
+
+    expected = sum(surprise(recipe, one, label) for one, label in zip(embeddings, labels, strict=True)) / len(labels)
+
+    assert recipe.loss(Given(), given).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_an_image_of_two_classes_costs_each_by_its_share():
+    recipe = begun(6, temperature=0.3)
+    given = batch([0, 1, 2], share=torch.tensor([1.0, 0.25, 0.5]), others=torch.tensor([5, 4, 2]))
+    embeddings = Given()(given.images).tolist()
+
+    expected = [
+        share * surprise(recipe, one, own) + (1 - share) * surprise(recipe, one, other)
+        for one, own, other, share in zip(embeddings, [0, 1, 2], [5, 4, 2], [1.0, 0.25, 0.5], strict=True)
+    ]
+
+    assert recipe.loss(Given(), given).item() == pytest.approx(sum(expected) / 3, rel=1e-5)
+
+
+def test_contrast_adds_that_much_of_the_contrastive_loss_of_the_batch():
+    given = batch([0, 0, 1, 1, 1])
+
+    plain, more = (begun(3, contrast=weight).loss(Given(), given).item() for weight in (0.0, 0.5))
+
+    assert more - plain == pytest.approx(0.5 * Contrastive().loss(Given(), given).item(), rel=1e-5)
+
+
+def test_the_class_vectors_are_left_behind_when_training_ends(photos, tmp_path):
+    out = tmp_path / "w.safetensors"
+    train(TrainingSet(photos), out, recipe="classification", weights=None, backbone="tiny", size=32, steps=2)
+
+    card, state = read_checkpoint(out, prefix="recipe.")
+
+    assert card["recipe"] == "classification"
+    assert [tensor.numel() for tensor in state.values()] == [0]
+
+
+def test_a_label_without_a_class_vector_is_refused_in_one_line():
+    with pytest.raises(ArgumentError, match=r"^labels of 3 classes are 0 to 2: [^\n]+$"):
+        begun(3).loss(Given(), batch([0, 3]))
+
+
+@pytest.mark.parametrize("wrong", [{"temperature": 0.0}, {"contrast": -1.0}])
+def test_a_senseless_number_is_refused_when_it_is_given(wrong):
+    with pytest.raises(ArgumentError):
+        Classification(dim=5, **wrong)
