@@ -22,7 +22,7 @@ from indexer.errors import EmbedderMismatch, GalleryDamaged, GalleryError, Galle
 from indexer.migrations import migrate
 from indexer.reader import Reader, Stamp, current_embedder
 from indexer.regular import NotRegular
-from indexer.schema import SCHEMA_VERSION, embedders, engine_for, meta, plain_errors, tables
+from indexer.schema import SCHEMA_VERSION, embedders, engine_for, explained, meta, plain_errors, tables
 
 
 class Catalog:
@@ -84,8 +84,11 @@ class Catalog:
     def version(self) -> int:
         """Return a number that is another one after any commit, by whomever. It costs microseconds."""
         self._check_open()
-        with plain_errors(self.path), self._watching:
-            return self._watch.execute("PRAGMA data_version").fetchone()[0]
+        try:  # without plain_errors, which costs as much as the question: each query asks it
+            with self._watching:
+                return self._watch.execute("PRAGMA data_version").fetchone()[0]
+        except sqlite3.Error as error:
+            raise explained(self.path, error) from error
 
     @contextmanager
     def reading(self, as_of: int | None = None) -> Iterator[Reader]:

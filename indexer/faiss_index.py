@@ -105,6 +105,14 @@ class FaissIndex:
         """Return what ``search_rows`` does, of these rows of this version only; ascending, they are found fastest."""
         return search_among(self._buffer.holding(rows), rows, queries, k)
 
+    def pairs(self, queries: Vectors, which: Ids, rows: Ids) -> Vectors:
+        """Return the scores, ``(n,)``, of query ``which[i]`` with the vector in row ``rows[i]``; copies none."""
+        queries, scores = np.ascontiguousarray(queries, np.float32), np.empty(len(rows), np.float32)
+        vectors = self._buffer.holding(rows)
+        memory = [faiss.swig_ptr(array) for array in (queries, which, vectors, rows, scores)]
+        _FAISS.pairwise_indexed_inner_product(self.dim, len(rows), *memory)
+        return scores
+
     def at(self, rows: Ids) -> Vectors:
         """Return copies, ``(n, dim)``, of the vectors in these rows."""
         return self._buffer.holding(rows)[rows]

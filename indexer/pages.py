@@ -39,6 +39,13 @@ class Pages(Mapping[int, Value]):
     def __getitem__(self, key: int) -> Value:
         return self.page(key >> BITS)[key]
 
+    def __contains__(self, key: object) -> bool:
+        """Return whether there is such a key: far cheaper than the KeyError of one that is not here."""
+        if not self._length or not isinstance(key, int):
+            return False
+        place = key >> BITS
+        return (place in self._pages or place in self._elsewhere) and key in self.page(place)
+
     def __iter__(self) -> Iterator[int]:
         for place in self.places():
             yield from self.page(place)

@@ -8,19 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from itertools import chain
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.attributes import Attributes, copied
+from indexer.attributes import Attributes
 from indexer.conditions import Conditions
+from indexer.deciding import deciding, exact_cosines
 from indexer.errors import ArgumentError
 from indexer.faiss_index import FaissIndex, Ids
 from indexer.filters import Part, matching
-from indexer.snapshot import GATHERED, Snapshot
-from indexer.vectors import Metric, Vectors, cosines
+from indexer.snapshot import Snapshot
+from indexer.vectors import Metric, Vectors
 
 K_CLASSES: Final = 5  # what a query asks for unless it says otherwise
 K_REFERENCES: Final = 10
@@ -97,26 +97,25 @@ def classes(
 
     With conditions, of the classes that have a reference like that; only such a one decides.
     """
-    found = []
     seen = snapshot if where is None else matching(snapshot, where)
     near = max(k, shortlist)
     exactly = k if score is None else near
     scores, rows = seen.prototypes.search_rows(queries, max(exactly + 1, near))
-    for query, found_scores, found_rows in zip(queries, scores, rows, strict=True):
-        best, exact = _best(seen.prototypes, query, found_scores, found_rows, exactly)
-        values, distances = metric(exact)
-        if score is None:
-            nearest = np.minimum(found_scores[:near], 1.0)
-            nearest[: len(best)] = exact
-        else:
-            learned = _scored(score, query, snapshot.prototypes.vectors(best))
-            order = np.lexsort((best, -learned))
-            nearest = learned[order].astype(np.float32)
-            order = order[:k]
-            best, values, distances = best[order], learned[order], distances[order]
-        decided = _deciding(snapshot, query, [seen.members[class_id] for class_id in best.tolist()])
-        found.append(ClassHits(_class_hits(snapshot, decided, best, values, distances), nearest))
-    return found
+    best, exact = _best(seen.prototypes, queries, scores, rows, exactly)
+    values, distances = metric(exact)
+    if score is None:
+        nearest = np.minimum(scores[:, :near], 1.0)
+        nearest[:, : best.shape[1]] = exact
+    else:
+        prototypes = (snapshot.prototypes.vectors(ids) for ids in best)
+        learned = np.array([_scored(score, *one) for one in zip(queries, prototypes, strict=True)]).reshape(best.shape)
+        order = np.lexsort((best, -learned))
+        nearest = np.take_along_axis(learned, order, 1).astype(np.float32)
+        best, values, distances = (np.take_along_axis(each, order[:, :k], 1) for each in (best, learned, distances))
+    members = [[seen.members[class_id] for class_id in ids] for ids in best.tolist()]
+    decided = deciding(snapshot, queries, members)
+    hits = zip(decided, best.tolist(), values.tolist(), distances.tolist(), strict=True)
+    return [ClassHits(_class_hits(snapshot, *of_one), each.copy()) for of_one, each in zip(hits, nearest, strict=True)]
 
 
 def _scored(score: Score, query: Vectors, prototypes: Vectors) -> NDArray[np.float64]:
@@ -146,14 +145,11 @@ def references(
 
     With conditions, of those that are like that: all of them are looked at.
     """
-    found = []
     index = snapshot.references if where is None else matching(snapshot, where).references
     scores, rows = nearest(snapshot, queries, k + 1) if where is None else index.search_rows(queries, k + 1)
-    for query, found_scores, found_rows in zip(queries, scores, rows, strict=True):
-        best, exact = _best(index, query, found_scores, found_rows, k)
-        numbers = zip(best.tolist(), *(part.tolist() for part in metric(exact)), strict=True)
-        found.append([_reference_hit(snapshot, *one) for one in numbers])
-    return found
+    best, exact = _best(index, queries, scores, rows, k)
+    found = zip(best.tolist(), *(numbers.tolist() for numbers in metric(exact)), strict=True)
+    return [[_reference_hit(snapshot, *one) for one in zip(*of_one, strict=True)] for of_one in found]
 
 
 def _reference_hit(snapshot: Snapshot, id: int, score: float, distance: float) -> ReferenceHit:
@@ -163,65 +159,50 @@ def _reference_hit(snapshot: Snapshot, id: int, score: float, distance: float) -
 
 
 def _best(
+    index: FaissIndex | Part, queries: Vectors, scores: Vectors, rows: Ids, k: int
+) -> tuple[Ids, NDArray[np.float64]]:
+    """Return the ids, ``(n, k)``, of the nearest of each query's candidates, best first, and their exact cosines.
+
+    Ties go to the lower id.
+    """
+    best, exact = _ordered(index, queries, rows[:, :k])
+    if rows.shape[1] > k:
+        for place in np.flatnonzero(scores[:, k] > scores[:, k - 1] - TIE).tolist():
+            one = slice(place, place + 1)
+            best[one], exact[one] = _best_of_tied(index, queries[one], scores[one], rows[one], k)
+    return best, exact
+
+
+def _best_of_tied(
     index: FaissIndex | Part, query: Vectors, scores: Vectors, rows: Ids, k: int
 ) -> tuple[Ids, NDArray[np.float64]]:
-    """Return the ids of the k nearest of the candidates, best first, ties by id, and their exact cosines."""
-    if len(rows) > k and scores[-1] > scores[k - 1] - TIE and len(rows) < len(index):
+    """Return the same for one query ``(1, dim)``, where the k nearest may not be the first of the candidates."""
+    border = scores[0, k - 1] - TIE
+    if scores[0, -1] > border and rows.shape[1] < len(index):
         # The tie may go on beyond what was fetched, and one that was not may have the lower id.
-        more_scores, more_rows = index.search_rows(query[np.newaxis], len(rows) + MORE)
-        scores, rows = more_scores[0], more_rows[0]
-    if len(rows) > k:
-        border, near = scores[k - 1] - TIE, k
-        while near < len(rows) and scores[near] > border:  # rarely once: cheaper than a comparison of all
-            near += 1
-        rows = rows[:near]
-    ids, exact = index.ids_at(rows), cosines(query, index.at(rows))
-    order = np.lexsort((ids, -exact))[:k]
-    return ids[order], exact[order]
+        scores, rows = index.search_rows(query, rows.shape[1] + MORE)
+        border = scores[0, k - 1] - TIE
+    near = k + int(np.count_nonzero(scores[0, k:] > border))
+    best, exact = _ordered(index, query, rows[:, :near])
+    return best[:, :k], exact[:, :k]
+
+
+def _ordered(index: FaissIndex | Part, queries: Vectors, rows: Ids) -> tuple[Ids, NDArray[np.float64]]:
+    """Return the ids in rows ``(n, m)`` and their exact cosines with the queries, each query's best first."""
+    ids, exact = index.ids_at(rows), exact_cosines(index.at, queries, rows)
+    if (exact[:, 1:] < exact[:, :-1]).all():  # as mostly: FAISS has ordered them
+        return ids, exact
+    order = np.lexsort((ids, -exact))
+    return np.take_along_axis(ids, order, 1), np.take_along_axis(exact, order, 1)
 
 
 def _class_hits(
-    snapshot: Snapshot,
-    decided: list[int],
-    class_ids: Ids,
-    scores: NDArray[np.float64],
-    distances: NDArray[np.float64],
+    snapshot: Snapshot, decided: list[int], class_ids: list[int], scores: list[float], distances: list[float]
 ) -> list[ClassHit]:
-    of_class, mapped = snapshot.told.of_class, snapshot.told.mapped
-    rows = zip(class_ids.tolist(), decided, scores.tolist(), distances.tolist(), strict=True)
+    names, known, told = snapshot.names, snapshot.known, snapshot.told
     return [
         ClassHit(
-            snapshot.names[class_id],
-            score,
-            distance,
-            snapshot.known[reference].shown,
-            copied(of_class.get(class_id, {})),
-            reference in mapped,
+            names[class_id], score, distance, known[id].shown, told.attributes_of_class(class_id), id in told.mapped
         )
-        for class_id, reference, score, distance in rows
+        for id, class_id, score, distance in zip(decided, class_ids, scores, distances, strict=True)
     ]
-
-
-def _deciding(snapshot: Snapshot, query: Vectors, members: list[list[int]]) -> list[int]:
-    """Return, for each class's references, the id of the one nearest to the query; the lowest of equals."""
-    rivals = [ids for ids in members if len(ids) > 1]
-    if sum(map(len, rivals)) > GATHERED:
-        return [_nearest(snapshot, query, ids) for ids in members]
-    if not rivals:
-        return [ids[0] for ids in members]
-    # All classes at once: a call for each would cost more than its arithmetic.
-    found = cosines(query, snapshot.references.vectors(chain.from_iterable(rivals)))
-    places = iter(np.split(found, np.cumsum([len(ids) for ids in rivals])[:-1]))
-    return [ids[int(next(places).argmax())] if len(ids) > 1 else ids[0] for ids in members]
-
-
-def _nearest(snapshot: Snapshot, query: Vectors, members: list[int]) -> int:
-    """The same for one class, some thousand references in memory at a time."""
-    best, nearest = -2.0, members[0]
-    for start in range(0, len(members), GATHERED):
-        ids = members[start : start + GATHERED]
-        found = cosines(query, snapshot.references.vectors(ids))
-        place = int(found.argmax())
-        if found[place] > best:
-            best, nearest = float(found[place]), ids[place]
-    return nearest

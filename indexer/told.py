@@ -55,6 +55,11 @@ class Told:
             self.mapped.changed(mapped) if mapped else self.mapped,
         )
 
+    def attributes_of_class(self, class_id: int) -> Attributes:
+        """Return a copy of the attributes of a class."""
+        return attributes.copied(self.of_class[class_id]) if class_id in self.of_class else {}
+
     def merged(self, class_id: int, id: int) -> Attributes:
         """Return a copy of the attributes of a reference: its own, over those of its class."""
-        return attributes.copied({**self.of_class.get(class_id, {}), **self.own.get(id, {})})
+        found = self.attributes_of_class(class_id)
+        return found | attributes.copied(self.own[id]) if id in self.own else found

@@ -26,11 +26,16 @@ def unit(vectors: ArrayLike) -> Vectors:
     array = _floats(vectors)
     if array.ndim not in (1, 2) or array.shape[-1] == 0:
         raise ArgumentError(f"vectors have the shape (dim,) or (n, dim), not {array.shape}")
+    return _unit(array)
+
+
+def _unit(array: NDArray[np.float64]) -> Vectors:
     squares = np.einsum("...i,...i->...", array, array)
-    if not (squares.min(initial=1.0) > _TINY and squares.max(initial=1.0) < _HUGE):
+    if not all(_TINY < square < _HUGE for square in squares.reshape(-1).tolist()):
         array = _scaled(array)
         squares = np.einsum("...i,...i->...", array, array)
-    return np.ascontiguousarray(array / np.sqrt(squares)[..., np.newaxis], dtype=np.float32)
+    vectors = np.empty(array.shape, np.float32)
+    return np.divide(array, np.sqrt(squares)[..., np.newaxis], out=vectors, casting="same_kind")
 
 
 def _scaled(array: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -48,7 +53,7 @@ def as_queries(vectors: ArrayLike, dim: int) -> Vectors:
     array = _floats(vectors)
     if array.ndim not in (1, 2) or array.shape[-1] != dim:
         raise ArgumentError(f"the gallery holds vectors of {dim} floats; a query of shape {array.shape} does not fit")
-    return unit(array.reshape(-1, dim)) if array.size else np.empty((0, dim), np.float32)
+    return _unit(array.reshape(-1, dim))
 
 
 def prototype(vectors: Vectors | Iterable[Vectors]) -> Vectors:
@@ -72,14 +77,15 @@ def prototype(vectors: Vectors | Iterable[Vectors]) -> Vectors:
     return unit(total)
 
 
-def cosines(query: Vectors, vectors: Vectors) -> NDArray[np.float64]:
-    """Return the cosines, ``(n,)`` within [-1, 1], between one query and vectors ``(n, dim)``, in float64.
+def cosines(queries: Vectors, vectors: Vectors) -> NDArray[np.float64]:
+    """Return the cosines, ``(..., n)`` within [-1, 1], of queries with vectors ``(..., n, dim)``, in float64.
 
-    Equal rows get equal cosines, whatever stands beside them: a matrix product does not promise that.
+    Queries are such that they broadcast: ``(dim,)``, or ``(n, dim)``, or ``(..., 1, dim)``. Equal pairs get equal
+    cosines, whatever stands beside them: a matrix product does not promise that.
     """
-    wide, point = vectors.astype(np.float64), query.astype(np.float64)
-    squares = np.einsum("ij,ij->i", wide, wide) * np.einsum("j,j->", point, point)
-    values = np.einsum("ij,j->i", wide, point) / np.sqrt(squares)
+    wide, points = vectors.astype(np.float64), queries.astype(np.float64)
+    squares = np.einsum("...i,...i->...", wide, wide) * np.einsum("...i,...i->...", points, points)
+    values = np.einsum("...i,...i->...", wide, points) / np.sqrt(squares)
     return np.maximum(np.minimum(values, 1.0, out=values), -1.0, out=values)
 
 
