@@ -7,10 +7,12 @@ from typing import TypedDict, Unpack
 
 from engine.embedder import Embedder
 from engine.recognizer import BulkModel, weights_name
+from engine.running import plain
 from engine.runtime import choose_device
 from engine.weights import load_embedder
 from indexer import folder, upgrading
 from indexer.pipeline import Progress
+from indexer.runtimes import Runtime
 from indexer.upgrading import Upgrade
 
 
@@ -48,4 +50,6 @@ def upgrade_gallery(
     """
     folder.find(gallery)  # a wrong path is told before weights are fetched
     chosen = weights if isinstance(weights, Embedder) else load_embedder(weights, device=choose_device(device))
-    return upgrading.upgrade(gallery, BulkModel(chosen), embedder={"weights": weights_name(weights)}, **how)
+    runtime = Runtime(plain(chosen).name, 1.0)  # what BulkModel runs where nothing else was chosen
+    description = {"weights": weights_name(weights)}
+    return upgrading.upgrade(gallery, BulkModel(chosen), embedder=description, runtime=runtime, **how)

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import time
 from collections.abc import Collection, Iterable
 from contextlib import nullcontext
-from typing import TypedDict
+from typing import Unpack
 
-from indexer import pipeline, stream
+from indexer import pipeline, planning, stream
 from indexer.errors import ArgumentError
 from indexer.gallery import Gallery
 from indexer.history import Coming
 from indexer.images import MAX_PIXELS, ImageLike
 from indexer.pictures import Pictures
-from indexer.pipeline import Model, Progress, Unusable
+from indexer.pipeline import Model, Unusable
 from indexer.places import Source
 from indexer.planning import Plan, plan, silent, threads, without
 from indexer.reports import Report, Status, preview, report, summary
@@ -29,48 +30,23 @@ Images = str | os.PathLike[str] | Source | Iterable[tuple[str, ImageLike]]
 """Where images of known class come from."""
 
 
-class Options(TypedDict, total=False):
-    """The keyword arguments of ``index``, for those who pass them on; their defaults are its own."""
+class Options(planning.Options, total=False):
+    """The keyword arguments of ``index``, for those who pass them on; their defaults are its own and ``plan``'s."""
 
-    class_depth: int
-    keep_removed: bool
-    paranoid: bool
-    retry: bool
     batch_size: int
     max_pixels: int
     memory: int | str
     thumbnails: bool
-    workers: int | None
     dry_run: bool
-    progress: Progress | None
 
 
-def status(
-    gallery: Gallery,
-    root: str | os.PathLike[str] | Source,
-    *,
-    class_depth: int = 1,
-    keep_removed: bool = False,
-    paranoid: bool = False,
-    retry: bool = False,
-    workers: int | None = None,
-    progress: Progress | None = None,
-) -> Status:
+def status(gallery: Gallery, root: str | os.PathLike[str] | Source, **how: Unpack[planning.Options]) -> Status:
     """Return what indexing ``root`` would change, and change nothing; arguments and errors as for ``index``.
 
     Needs no model. Files that do not decode are found out only by embedding them.
     """
     started = time.perf_counter()
-    planned = plan(
-        gallery,
-        root,
-        class_depth=class_depth,
-        keep_removed=keep_removed,
-        paranoid=paranoid,
-        retry=retry,
-        workers=workers,
-        progress=progress,
-    )
+    planned = plan(gallery, root, **how)
     return preview(gallery, planned, time.perf_counter() - started)
 
 
@@ -79,17 +55,12 @@ def index(
     root: Images,
     model: Model,
     *,
-    class_depth: int = 1,
-    keep_removed: bool = False,
-    paranoid: bool = False,
-    retry: bool = False,
     batch_size: int = 32,
     max_pixels: int = MAX_PIXELS,
     memory: int | str = MEMORY,
     thumbnails: bool = False,
-    workers: int | None = None,
     dry_run: bool = False,
-    progress: Progress | None = None,
+    **how: Unpack[planning.Options],
 ) -> Report:
     """Make the gallery hold what the folder holds, a class per sub-folder, in one revision; return what changed.
 
@@ -126,6 +97,9 @@ def index(
     check_count("batch_size", batch_size)
     check_count("max_pixels", max_pixels)
     in_bytes(memory)  # a wrong one is told at once
+    inspect.signature(plan).bind(gallery, root, **how)  # an iterable would not tell of a wrong argument
+    reading = threads(how.get("workers"))
+    progress = how.get("progress") or silent
     gallery.require(model.fingerprint)
     if model.dim != gallery.dim:
         raise ArgumentError(f"the model makes vectors of {model.dim} floats, the gallery holds {gallery.dim}")
@@ -140,20 +114,11 @@ def index(
             max_pixels=max_pixels,
             memory=memory,
             thumbnails=thumbnails,
-            workers=threads(workers),
-            progress=progress or silent,
-        )
-    with nullcontext() if dry_run else gallery.writing():
-        planned = plan(
-            gallery,
-            root,
-            class_depth=class_depth,
-            keep_removed=keep_removed,
-            paranoid=paranoid,
-            retry=retry,
-            workers=workers,
+            workers=reading,
             progress=progress,
         )
+    with nullcontext() if dry_run else gallery.writing():
+        planned = plan(gallery, root, **how)
         if dry_run:
             return preview(gallery, planned, time.perf_counter() - started)
         finding = time.perf_counter() - started
@@ -168,13 +133,13 @@ def index(
             batch_size=batch_size,
             max_pixels=max_pixels,
             memory=memory,
-            workers=threads(workers),
-            progress=progress or silent,
+            workers=reading,
+            progress=progress,
         )
         gallery.files.remember(planned.root, _quarantined(planned, unusable))
         planned = without(gallery, planned, unusable)
         if pictures:
-            pictures.fill(planned.files, planned.source, max_pixels=max_pixels, workers=threads(workers))
+            pictures.fill(planned.files, planned.source, max_pixels=max_pixels, workers=reading)
         _settle(gallery, planned)
         return report(gallery, planned, time.perf_counter() - started, clock.read(finding=finding))
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import select
 
-from indexer import attributes, history
+from indexer import attributes, history, runtimes
 from indexer.attributes import Attributes, Place
 from indexer.errors import ArgumentError, ClassMissing
 from indexer.history import Change
@@ -31,12 +31,14 @@ class Described:
     """A reference: where its image is, its content, and its own attributes, which go before those of its class.
 
     ``mapped``: its image was gone at an upgrade, and its vector was mapped from the one by the embedder before.
+    ``runtime``: what ran the embedder when its vector was made; None if it was mapped, or if nobody said.
     """
 
     reference: str
     hash: str
     attributes: Attributes
     mapped: bool = False
+    runtime: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +80,10 @@ def describe(reader: Reader, class_id: int, name: str) -> Description:
     """Return what is known of a class."""
     rows = list(reader.references(of_class=class_id))
     own = dict(attributes.of_references(reader, [row.id for row in rows]))
-    mapped = reader.mapped(row.id for row in rows)
-    listed = [Described(row.shown, row.hash, own.get(row.id, {}), row.id in mapped) for row in rows]
+    mapped, made_by = reader.mapped(row.id for row in rows), runtimes.of_references(reader, [row.id for row in rows])
+    listed = [
+        Described(row.shown, row.hash, own.get(row.id, {}), row.id in mapped, made_by.get(row.id)) for row in rows
+    ]
     return Description(name, attributes.of_class(reader, class_id), listed)
 
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypedDict
 
 from indexer import pipeline
 from indexer.changes import Changes, File, compare
@@ -57,6 +57,17 @@ class Plan:
     def root(self) -> str:
         """The folder, absolute."""
         return self.source.root
+
+
+class Options(TypedDict, total=False):
+    """The keyword arguments of ``plan``, for those who pass them on; their defaults are its own."""
+
+    class_depth: int
+    keep_removed: bool
+    paranoid: bool
+    retry: bool
+    workers: int | None
+    progress: Progress | None
 
 
 def plan(

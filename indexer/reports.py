@@ -31,6 +31,7 @@ class Report:
         revision: the gallery's newest; no new one if nothing changed.
         seconds: that all this took.
         stations: where the time went; None where nothing was carried out.
+        runtime: what runs the embedder, as the gallery has it of what was embedded; None if nobody said, or as above.
     """
 
     added: int
@@ -45,6 +46,7 @@ class Report:
     revision: int
     seconds: float
     stations: Stations | None
+    runtime: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,7 @@ def report(gallery: Gallery, planned: Plan, seconds: float, stations: Stations |
         revision=gallery.revision,
         seconds=seconds,
         stations=stations,
+        runtime=None if stations is None or gallery.runtime is None else gallery.runtime.name,
     )
 
 

@@ -14,8 +14,8 @@ from typing import Final, NamedTuple
 from sqlalchemy import insert, select, update
 
 from indexer.errors import RuntimeMismatch
-from indexer.reader import Reader
-from indexer.schema import runtimes
+from indexer.reader import Reader, chunks
+from indexer.schema import embeddings, references, runtimes
 
 MIXED: Final = 0.95  # the cosine of what the angles of two runtimes may add up to: 18.2 degrees
 
@@ -51,6 +51,21 @@ def known(reader: Reader) -> list[Runtime]:
     """Return the runtimes that made embeddings by the reader's embedder, the first one first."""
     made = select(runtimes.c.name, runtimes.c.cosine).where(runtimes.c.embedder_id == reader.embedder_id)
     return [Runtime(*row) for row in reader.connection.execute(made.order_by(runtimes.c.id))]
+
+
+def of_references(reader: Reader, ids: Iterable[int]) -> dict[int, str]:
+    """Return the names of what made the vectors of these references, by their ids, as far as that was said."""
+    made = (
+        select(references.c.id, runtimes.c.name)
+        .join(embeddings, embeddings.c.image_id == references.c.image_id)
+        .join(runtimes, runtimes.c.id == embeddings.c.runtime_id)
+        .where(embeddings.c.embedder_id == reader.embedder_id)
+    )
+    return {
+        id: name
+        for some in chunks(ids)
+        for id, name in reader.connection.execute(made.where(references.c.id.in_(some)))
+    }
 
 
 def written_down(reader: Reader, runtime: Runtime) -> int:

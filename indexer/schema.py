@@ -13,6 +13,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from sqlalchemy import (
@@ -40,6 +41,13 @@ from indexer.errors import FirstsightError, GalleryBusy, GalleryDamaged, Gallery
 
 SCHEMA_VERSION = 3
 BUSY_SECONDS = 10.0  # how long SQLite waits for a lock of its own; they are held for milliseconds
+
+
+def _lifetime(*, index: bool = True) -> tuple[Column[Any], Column[Any]]:
+    """Return the columns that say in which revision a row came, and in which it went: NULL while it lives."""
+    came: Column[Any] = Column("came", ForeignKey("revisions.id"), nullable=False, index=index)
+    return came, Column("went", ForeignKey("revisions.id"))
+
 
 tables = MetaData()
 meta = Table("meta", tables, Column("key", Text, primary_key=True), Column("value", Text, nullable=False))
@@ -76,8 +84,7 @@ upgrades = Table(
     tables,
     Column("id", Integer, primary_key=True),
     Column("embedder_id", ForeignKey("embedders.id"), nullable=False),
-    Column("came", ForeignKey("revisions.id"), nullable=False),
-    Column("went", ForeignKey("revisions.id")),
+    *_lifetime(index=False),  # nobody looks for what came in a revision: there are few
     sqlite_autoincrement=True,
 )
 # How an embedder ran: on which device, by which library, how precisely.
@@ -111,8 +118,7 @@ names = Table(
     Column("class_id", ForeignKey("classes.id"), nullable=False),
     Column("name", Text, nullable=False),
     Column("folded", Text, nullable=False),  # equal for names that differ only by case
-    Column("came", ForeignKey("revisions.id"), nullable=False, index=True),
-    Column("went", ForeignKey("revisions.id")),
+    *_lifetime(),
     sqlite_autoincrement=True,
 )
 references = Table(
@@ -123,8 +129,7 @@ references = Table(
     Column("image_id", ForeignKey("images.id"), nullable=False),
     Column("root", Text),  # the indexed folder; NULL for a learnt reference
     Column("path", Text),  # below root; for a learnt reference as it was given
-    Column("came", ForeignKey("revisions.id"), nullable=False, index=True),
-    Column("went", ForeignKey("revisions.id")),
+    *_lifetime(),
     sqlite_autoincrement=True,
 )
 # What a class is beside its name (image_id NULL), or one of its references; JSON, replaced as a whole.
@@ -135,8 +140,7 @@ attributes = Table(
     Column("class_id", ForeignKey("classes.id"), nullable=False),
     Column("image_id", ForeignKey("images.id")),
     Column("value", Text, nullable=False),
-    Column("came", ForeignKey("revisions.id"), nullable=False, index=True),
-    Column("went", ForeignKey("revisions.id")),
+    *_lifetime(),
     sqlite_autoincrement=True,
 )
 for _table in (names, references, attributes):

@@ -125,6 +125,7 @@ class _Taken:
             revision=self.gallery.revision,
             seconds=seconds,
             stations=stations,
+            runtime=None if self.gallery.runtime is None else self.gallery.runtime.name,
         )
 
 

@@ -47,8 +47,11 @@ def show(
     display.out.print(found.name)
     for line in _lines(found.attributes):
         display.out.print(f"  {line}")
-    rows = [(display.marked(one), one.hash[:12], ", ".join(_lines(one.attributes))) for one in found.references]
-    display.print_table(("reference", "sha256", "attributes of its own"), rows)
+    rows = [
+        (display.marked(one), one.hash[:12], one.runtime or "", ", ".join(_lines(one.attributes)))
+        for one in found.references
+    ]
+    display.print_table(("reference", "sha256", "embedded by", "attributes of its own"), rows)
 
 
 def _pair(text: str) -> tuple[str, Any]:

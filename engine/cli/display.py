@@ -118,9 +118,10 @@ def show_report(report: Report) -> None:
             for line in _first(paths, "more"):
                 out.print(f"{kind:<8} {line}")
     else:
+        told = "" if report.runtime is None else f", embedded by {report.runtime}"
         out.print(
             f"the gallery knows {report.classes:,} classes from {report.images:,} images "
-            f"(revision {report.revision}, {report.seconds:.1f} s)"
+            f"(revision {report.revision}, {report.seconds:.1f} s{told})"
         )
         if report.stations is not None and report.seconds >= LONG:
             show_stations(report.stations)

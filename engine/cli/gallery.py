@@ -40,10 +40,10 @@ def index(
     device: Device = None,
     runtime: Runtime = default(Recognizer.open, "runtime"),
     dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would change, change nothing")] = False,
-    class_depth: ClassDepth = default(build.index, "class_depth"),
-    keep_removed: KeepRemoved = default(build.index, "keep_removed"),
-    paranoid: Paranoid = default(build.index, "paranoid"),
-    retry: Retry = default(build.index, "retry"),
+    class_depth: ClassDepth = default(build.plan, "class_depth"),
+    keep_removed: KeepRemoved = default(build.plan, "keep_removed"),
+    paranoid: Paranoid = default(build.plan, "paranoid"),
+    retry: Retry = default(build.plan, "retry"),
     batch_size: Annotated[
         int | None, typer.Option(help="images embedded at once; what was found to be fastest", show_default=False)
     ] = None,

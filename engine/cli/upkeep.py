@@ -56,10 +56,10 @@ def status(
     *,
     folder: Annotated[str | None, typer.Argument(help="say what indexing it would change", show_default=False)] = None,
     gallery: GalleryPath,
-    class_depth: ClassDepth = default(build.status, "class_depth"),
-    keep_removed: KeepRemoved = default(build.status, "keep_removed"),
-    paranoid: Paranoid = default(build.status, "paranoid"),
-    retry: Retry = default(build.status, "retry"),
+    class_depth: ClassDepth = default(build.plan, "class_depth"),
+    keep_removed: KeepRemoved = default(build.plan, "keep_removed"),
+    paranoid: Paranoid = default(build.plan, "paranoid"),
+    retry: Retry = default(build.plan, "retry"),
     json: Json = False,
 ) -> None:
     """Say what a gallery holds and which embedder made it; given a folder, what indexing that would change."""
@@ -85,6 +85,7 @@ def status(
 
 
 def _show_facts(opened: Gallery, *, json: bool) -> None:
+    runtimes = opened.runtimes()
     facts = {
         "classes": len(opened.classes()),
         "images": len(opened),
@@ -96,8 +97,9 @@ def _show_facts(opened: Gallery, *, json: bool) -> None:
         "mapped": opened.mapped(),
     }
     if json:
-        display.print_json(facts)
+        display.print_json({**facts, "runtimes": [one._asdict() for one in runtimes]})
     else:
+        facts["runtimes"] = ", ".join(f"{one.name} (cosine {one.cosine:.4f} to float32)" for one in runtimes) or None
         for key, value in facts.items():
             display.out.print(f"{key:<12} {value}")
 

@@ -42,7 +42,7 @@ def test_index_json_is_one_object_with_the_agreed_keys(run, photos, weights, tmp
     assert code == 0
     assert set(report) == {
         *("added", "changed", "moved", "renamed", "removed", "unchanged"),
-        *("failed", "classes", "images", "revision", "seconds", "stations"),
+        *("failed", "classes", "images", "revision", "seconds", "stations", "runtime"),
     }
     assert (report["added"], report["classes"], report["images"], report["failed"]) == (12, 4, 12, [])
 
@@ -126,7 +126,10 @@ def test_status_and_verify_tell_of_a_sound_gallery(run, birds):
     status = json.loads(run("status", "--gallery", birds, "--json")[1])
 
     assert (status["classes"], status["images"], status["revision"]) == (4, 12, 1)
-    assert "classes" in run("status", "--gallery", birds)[1]
+    assert status["runtimes"] == [{"name": "torch-float32", "cosine": 1.0}]
+    told = run("status", "--gallery", birds)[1]
+    assert "classes" in told
+    assert "torch-float32 (cosine 1.0000 to float32)" in told
     assert run("verify", "--gallery", birds) == (0, "the gallery is sound\n", "")
     assert json.loads(run("verify", "--gallery", birds, "--json")[1]) == {"sound": True, "broken": []}
 

@@ -83,6 +83,32 @@ def test_what_was_mapped_is_marked_wherever_it_is_printed(run, birds, photos):
         assert f" {reference} (mapped)" in told
 
 
+def test_what_embedded_the_images_is_told_of_each_and_of_all(run, birds, photos, newer, tmp_path):
+    done = json.loads(run("index", photos, "-g", tmp_path / "again", "--weights", newer, "--json")[1])
+    upgrade_gallery(birds, weights=newer)
+
+    assert done["runtime"] == "torch-float32"
+    for gallery in (tmp_path / "again", birds):
+        assert json.loads(run("status", "-g", gallery, "--json")[1])["runtimes"] == [
+            {"name": "torch-float32", "cosine": 1.0}
+        ]
+        with Recognizer.open(gallery) as opened:
+            names = list(opened.gallery.classes())
+        for name in names:
+            found = json.loads(run("show", name, "-g", gallery, "--json")[1])["references"]
+            assert {one["runtime"] for one in found} == {"torch-float32"}
+            assert run("show", name, "-g", gallery)[1].count("torch-float32") == len(found)
+
+
+def test_where_nobody_said_what_made_a_vector_nothing_is_told(birds):
+    with sqlite3.connect(birds / "catalog.sqlite") as catalog:
+        catalog.execute("UPDATE embeddings SET runtime_id = NULL WHERE id = 1")
+    with Recognizer.open(birds) as opened:
+        told = [one.runtime for name in opened.gallery.classes() for one in opened.gallery.describe(name).references]
+
+    assert sorted(told, key=str) == [None] + ["torch-float32"] * 11
+
+
 def test_what_cannot_be_is_told_in_one_line(run, birds, photos, newer, tmp_path):
     with pytest.raises(GalleryMissing):
         upgrade_gallery(tmp_path / "nowhere", weights=newer)
