@@ -44,16 +44,18 @@ FULL = {
     for name in (*QUICK, "report")
     if name not in ("arena", "one_image", "fine_tune", "train_bundled", "report")
 } | {"report": []}
+# Beside other work, threads of a network that wait for one another take many times as long as one.
+ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 ABSENT = "is not here"  # what is said of an image set that is not on this machine (data.py)
 
 
-def run(name: str, arguments: list[str], results: Path) -> str:
+def run(name: str, arguments: list[str], settings: dict[str, str]) -> str:
     """Run a benchmark and return how it ended: "ok", "skipped: ..." or "FAILED", after its last lines."""
     program = [sys.executable, str(Path("benchmarks") / f"{name}.py"), *arguments]
     done = subprocess.run(
         program,
         cwd=HERE.parent,
-        env=os.environ | {"FIRSTSIGHT_RESULTS": str(results)},
+        env=os.environ | settings,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -75,16 +77,18 @@ def main() -> None:
     programs = QUICK if chosen.quick else FULL
     if unknown := set(chosen.names) - set(programs):
         raise SystemExit(f"no such benchmark: {', '.join(sorted(unknown))}; there are {', '.join(programs)}")
-    failed = []
+    failed, began = [], time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="firstsight-bench-") as folder:
-        results = HERE / "results"
+        settings = {"FIRSTSIGHT_RESULTS": str(HERE / "results")}
         if chosen.quick:  # what is kept may be read, and written over in a copy
-            results = Path(shutil.copytree(results, Path(folder) / "results"))
+            copy = shutil.copytree(HERE / "results", Path(folder) / "results")
+            settings = ONE_THREAD | {"FIRSTSIGHT_RESULTS": str(copy)}
         for name in chosen.names or programs:
             started = time.perf_counter()
-            how = run(name, programs[name], results)
-            print(f"{name:<14} {time.perf_counter() - started:6.1f} s  {how}", flush=True)
+            how = run(name, programs[name], settings)
+            print(f"{name:<17} {time.perf_counter() - started:6.1f} s  {how}", flush=True)
             failed += [name] * how.startswith("FAILED")
+    print(f"{'in all':<17} {time.perf_counter() - began:6.1f} s")
     if failed:
         raise SystemExit(f"these benchmarks no longer run: {', '.join(failed)}")
 
