@@ -27,6 +27,7 @@ QUICK = {
     "embedding": ["--quick"],
     "filters": ["--quick"],
     "scale": ["--quick"],
+    "larger_than_memory": ["--quick"],
     "readers": ["--quick"],
     "sync": ["--quick"],
     "indexing": ["--quick"],

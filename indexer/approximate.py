@@ -17,7 +17,7 @@ import faiss
 import numpy as np
 
 from indexer.faiss_index import Ids
-from indexer.vectors import Vectors
+from indexer.vectors import SomeVectors, Vectors
 
 CHUNK = 1 << 14  # vectors copied at once
 # k-means on a sample: the centroids of fifty vectors each, moved ten times, divide a gallery as well as those of all
@@ -98,7 +98,7 @@ def _reduced(factory: str) -> bool:
     return factory.startswith("PCA")
 
 
-def built(factory: str, vectors: Vectors, rows: Ids, *, seed: int = 0, tell: Tell | None = None) -> Any:
+def built(factory: str, vectors: SomeVectors, rows: Ids, *, seed: int = 0, tell: Tell | None = None) -> Any:
     """Return a FAISS index of that kind over some rows of ``vectors``; its own rows follow the order of ``rows``.
 
     Raises:
@@ -119,7 +119,7 @@ def built(factory: str, vectors: Vectors, rows: Ids, *, seed: int = 0, tell: Tel
     return index
 
 
-def extend(index: Any, vectors: Vectors, rows: Ids, *, tell: Tell | None = None) -> None:
+def extend(index: Any, vectors: SomeVectors, rows: Ids, *, tell: Tell | None = None) -> None:
     """Add rows of ``vectors`` to a FAISS index, some thousand in memory at a time."""
     for start in range(0, len(rows), CHUNK):
         if tell is not None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
 from typing import Any, Self
 
 import faiss
@@ -11,7 +13,8 @@ from numpy.typing import NDArray
 
 from indexer.among import FEW, search_among
 from indexer.buffer import Buffer, Ids
-from indexer.vectors import Vectors
+from indexer.filed import Filed, large
+from indexer.vectors import SomeVectors, Vectors
 
 __all__ = ["FaissIndex", "Ids"]
 
@@ -19,15 +22,20 @@ _FAISS: Any = faiss  # its type stubs know neither the selector's argument nor a
 # From so many queries on FAISS is to multiply matrices; fewer it takes one by one, which is faster for them: a lone one
 # three times. Its own limit, 128,000, counts the floats of all queries, and let batches take up to nine times too long.
 BATCHED = 4
-WASTE_ROWS, WASTE_SHARE = 1024, 0.125  # dead rows beyond both are worth a copy of the others
+WASTE_ROWS, WASTE_SHARE = 1024, 0.125  # dead rows in memory beyond both are worth a copy of the others
+FILED_SHARE = 0.05  # of an index; when more than that come at once, and they are large, all of it goes into a file
+PART = 1 << 20  # bytes of vectors copied at once
+
+Parts = Iterable[tuple[Iterable[int], Vectors]]
+"""Ids and their vectors ``(n, dim)``, piece by piece."""
 
 
 class FaissIndex:
     """Unit vectors by id. Exact: the scores are the cosines with every vector in it.
 
     An index never changes: ``adding`` and ``without`` return another version, which shares the memory of this one and
-    masks what it lacks. Any number of threads may use it. Of one that comes from a file, vectors are read when they are
-    first asked for, and NoView is raised if they cannot be believed.
+    masks what it lacks. Any number of threads may use it. Of one that comes from a file, vectors stay there; they are
+    checked when they are first asked for, and NoView is raised if they cannot be believed.
     """
 
     def __init__(
@@ -44,6 +52,11 @@ class FaissIndex:
             self._selector = _FAISS.IDSelectorBitmap(self._bits)
         self._order: tuple[Ids, Ids] | None = None  # ids, ascending, and their rows; made when first asked for
 
+    @classmethod
+    def of(cls, buffer: Buffer) -> Self:
+        """Return the index of all that a buffer holds."""
+        return cls(buffer.dim, buffer, count=buffer.used)
+
     def __len__(self) -> int:
         return self._count - self._gone
 
@@ -55,8 +68,9 @@ class FaissIndex:
 
     @property
     def wasteful(self) -> bool:
-        """Whether so much of the memory is masked that a copy of the rest is worth making."""
-        return self._gone > WASTE_ROWS and self._gone > WASTE_SHARE * self._count
+        """Whether so much of the memory is masked that a copy of the rest is worth making; a file takes none."""
+        gone = self._gone and int(np.count_nonzero(self._mask[self._buffer.filed :]))
+        return gone > WASTE_ROWS and gone > WASTE_SHARE * (self._count - self._buffer.filed)
 
     def adding(self, ids: Iterable[int], vectors: Vectors) -> Self:
         """Return this index with vectors ``(n, dim)`` under new ids."""
@@ -80,8 +94,38 @@ class FaissIndex:
         return type(self)(self.dim, self._buffer, count=self._count, dead=going | self._mask)
 
     def tightened(self) -> Self:
-        """Return this index in memory of its own, in which nothing is masked."""
-        return type(self)(self.dim, self._buffer.only(self._living()), count=len(self))
+        """Return this index in memory of its own, in which nothing is masked; what lies in a file stays there."""
+        filed, living = self._buffer.filed, self._living()
+        buffer = self._buffer.only(living[living >= filed])
+        dead = np.zeros(buffer.used, bool)
+        dead[:filed] = self._mask[:filed]
+        return type(self)(self.dim, buffer, count=buffer.used, dead=dead)
+
+    def filled(self, count: int, more: Callable[[], Parts], scratch: Path | None = None) -> Self:
+        """Return this index with ``count`` more vectors, under new ids.
+
+        If they are too many to be held in memory, all go into a file without a name in the folder ``scratch``; into
+        memory nevertheless, if nobody may write there or the disk is full.
+        """
+        if scratch is not None and large(count, self.dim) and count > FILED_SHARE * len(self):
+            with suppress(OSError):
+                return self._written(more(), scratch)
+        index = self
+        for ids, vectors in more():
+            index = index.adding(ids, vectors)
+        return index
+
+    def _written(self, more: Parts, scratch: Path) -> Self:
+        ids = [self.ids]
+
+        def parts() -> Iterator[Vectors]:
+            yield from self.parts(max(1, PART // (4 * self.dim)))
+            for fresh, vectors in more:
+                ids.append(_as_ids(fresh))
+                yield vectors
+
+        filed = Filed.written(parts(), self.dim, scratch)
+        return self.of(Buffer.of_file(self.dim, np.concatenate(ids), filed))
 
     def search(self, queries: Vectors, k: int) -> tuple[Vectors, Ids]:
         """Return the scores and ids, ``(n, min(k, len))`` each, of the nearest vectors, best first."""
@@ -133,6 +177,10 @@ class FaissIndex:
         """Return all vectors ``(len, dim)``, by the order of ``ids``: where nothing is masked the memory itself."""
         return self.at(self._living()) if self._gone else self._buffer.vectors[: self._count]
 
+    def laid_out(self) -> SomeVectors:
+        """Return all vectors, by the order of ``ids``, of which parts are copied when they are asked for."""
+        return _Living(self, self._living()) if self._gone else self.all_vectors()
+
     def parts(self, size: int) -> Iterable[Vectors]:
         """Yield all vectors, by the order of ``ids``, at most ``size`` at a time."""
         rows = self._living()
@@ -156,6 +204,20 @@ class FaissIndex:
         if len(ids) and (not len(known) or not np.array_equal(known[places], ids)):
             raise KeyError("an id that is not in the index")
         return rows[places]
+
+
+class _Living:
+    """Some rows of an index, as if they were an array."""
+
+    def __init__(self, index: FaissIndex, rows: Ids) -> None:
+        self._index, self._rows = index, rows
+        self.shape = len(rows), index.dim
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, some: Any) -> Vectors:
+        return self._index.at(self._rows[some])
 
 
 def _as_ids(ids: Iterable[int]) -> Ids:

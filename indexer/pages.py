@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Self, TypeVar
+from functools import lru_cache
+from typing import Any, Self, TypeVar
 
 BITS = 9  # 512 keys a page: a change of one key copies a page and the list of pages, microseconds up to millions
+KEPT = 4096  # pages that were fetched: two million values, of a hit about 0.5 kB each
 
 Value = TypeVar("Value")
 _NONE: dict[int, int] = {}
@@ -22,18 +24,18 @@ class Pages(Mapping[int, Value]):
             self._pages.setdefault(key >> BITS, {})[key] = value
         self._length = sum(map(len, self._pages.values()))
         self._elsewhere: Mapping[int, int] = _NONE
-        self._fetch: Callable[[int], dict[int, Value]] = self._pages.__getitem__
+        self._fetch: Any = None  # of those that are elsewhere; remembers the last
 
     @classmethod
     def lazy(cls, lengths: Mapping[int, int], fetch: Callable[[int], dict[int, Value]]) -> Self:
-        """Return a mapping whose pages are fetched when asked for.
+        """Return a mapping whose pages are fetched when asked for; those asked for last are kept.
 
         Args:
             lengths: of the pages that there are, by their number.
             fetch: returns a page; called now and again, from any thread.
         """
         pages = cls()
-        pages._elsewhere, pages._fetch, pages._length = lengths, fetch, sum(lengths.values())
+        pages._elsewhere, pages._fetch, pages._length = lengths, lru_cache(KEPT)(fetch), sum(lengths.values())
         return pages
 
     def __getitem__(self, key: int) -> Value:
@@ -60,11 +62,18 @@ class Pages(Mapping[int, Value]):
     def page(self, place: int) -> dict[int, Value]:
         """Return a page, not to be changed; KeyError if there is none of that number."""
         page = self._pages.get(place)
-        if page is None:
-            if place not in self._elsewhere:
-                raise KeyError(place)
-            page = self._pages[place] = self._fetch(place)
-        return page
+        if page is not None:
+            return page
+        if place not in self._elsewhere:
+            raise KeyError(place)
+        fetched: dict[int, Value] = self._fetch(place)
+        return fetched
+
+    def passing(self) -> Iterator[tuple[int, dict[int, Value]]]:
+        """Yield the numbers, ascending, and the pages; none is kept that is not kept anyway."""
+        for place in self.places():
+            page = self._pages.get(place)
+            yield place, self._fetch.__wrapped__(place) if page is None else page
 
     def changed(self, values: Mapping[int, Value | None]) -> Self:
         """Return this mapping with other values under these keys; those under which there is None are gone."""

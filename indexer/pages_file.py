@@ -26,8 +26,7 @@ def save(mappings: Mapping[str, Pages[Any]], path: Path, label: Label) -> None:
         sealing = Sealing(file)
         for name, pages in mappings.items():
             places[name] = []
-            for place in pages.places():
-                page = pages.page(place)
+            for place, page in pages.passing():
                 sealing.add(json.dumps(list(page.items()), separators=(",", ":")).encode())
                 places[name].append((place, len(page)))
         sealing.seal({**asdict(label), "pages": places})

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexer.faiss_index import Ids
-from indexer.vectors import VANISHING, Vectors
+from indexer.vectors import VANISHING, SomeVectors, Vectors
 
 HELD_SHARE = 0.2  # of the references that are left out, at most
 
@@ -29,7 +29,7 @@ class Rehearsal:
     queries: tuple[Vectors, Vectors]
 
 
-def rehearsal(vectors: Vectors, labels: NDArray[np.int64], count: int, seed: int) -> Rehearsal:
+def rehearsal(vectors: SomeVectors, labels: NDArray[np.int64], count: int, seed: int) -> Rehearsal:
     """Return ``count`` queries of each kind, or as many as there can be.
 
     Args:

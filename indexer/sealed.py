@@ -112,6 +112,21 @@ class Sealed:
         """Return the number of bytes in a block."""
         return self._lengths[block]
 
+    def start(self, block: int) -> int:
+        """Return the place in the file of a block's first byte."""
+        return self._starts[block]
+
+    def fileno(self) -> int:
+        """Return the descriptor of the file, which is open."""
+        return self._file.fileno()
+
+    def check(self, block: int) -> None:
+        """Raise NoView unless a block is as it was written. Read it is, not looked at where it may be mapped to.
+
+        For so a disk that fails says it with an error, and does not end the process.
+        """
+        self.read_into(block, memoryview(bytearray(self._lengths[block])))
+
     def read(self, block: int) -> bytes:
         """Return a block; NoView unless it is as it was written."""
         data = bytearray(self._lengths[block])

@@ -186,6 +186,15 @@ def tune_references(
     progress: Progress | None = None,
 ) -> Tuning:
     """Find the cheapest index of a snapshot's references that keeps the promise; of these kinds, if any are given."""
+    return tune(snapshot.references.laid_out(), _labels(snapshot), promise, kinds=kinds, progress=progress)
+
+
+def _labels(snapshot: Snapshot) -> Ids:
+    """Return the class ids of the references, by the order of their rows."""
     ids = snapshot.references.ids
-    labels = np.fromiter((snapshot.known[id].class_id for id in ids.tolist()), np.int64, len(ids))
-    return tune(snapshot.references.all_vectors(), labels, promise, kinds=kinds, progress=progress)
+    labels = np.empty_like(ids)
+    order = np.argsort(ids)
+    for _, page in snapshot.known.passing():
+        places = order[np.searchsorted(ids, list(page), sorter=order)]
+        labels[places] = [known.class_id for known in page.values()]
+    return labels

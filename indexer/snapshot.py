@@ -68,9 +68,9 @@ def _nothing_found() -> Recent[Any]:
 class Snapshot:
     """The live references and prototypes of one revision; it never changes.
 
-    The next revision's shares with it all that is the same. One that comes from files reads of them what it is asked
-    for, and raises NoView when that cannot be believed. Memory, once all has been asked for: the vectors of references
-    and prototypes, twice for a moment while they grow, and about 0.5 kB a reference.
+    The next revision's shares with it all that is the same. One that comes from files looks at what it is asked for,
+    and raises NoView when that cannot be believed. Memory: 8 bytes a vector, 24 once one is asked for by its id; what
+    came since the files were written; and about 0.5 kB a reference, once what is known of all has been asked for.
 
     Attributes:
         stamp: the revision.
@@ -82,6 +82,7 @@ class Snapshot:
         told: the attributes.
         found: what conditions on them left of this snapshot, for those asked last.
         moved: rows in which this and its forerunners, from the one that was loaded on, differ from the files on disk.
+        scratch: the folder for what is too large for memory and not on disk yet; None if all goes into memory.
     """
 
     stamp: Stamp
@@ -92,6 +93,7 @@ class Snapshot:
     names: Pages[str]
     told: Told
     moved: int = 0
+    scratch: Path | None = None
     found: Recent[Any] = field(default_factory=_nothing_found, init=False, compare=False, repr=False)
 
     @classmethod
@@ -103,13 +105,14 @@ class Snapshot:
             with suppress(NoView):
                 saved = cls._saved(filled, references, prototypes, folder / KNOWN, catalog)
                 return saved.renewed(reader) or saved
-        made = cls._made(reader, references, prototypes, reader.touched_since(0 if shown is None else shown.revision))
+        touched = reader.touched_since(0 if shown is None else shown.revision)
+        made = cls._made(reader, references, prototypes, touched, folder)
         return replace(made, moved=made.moved + len(made.known))  # what is known beside vectors is not on disk
 
     @classmethod
-    def anew(cls, reader: Reader) -> Snapshot:
+    def anew(cls, reader: Reader, scratch: Path | None = None) -> Snapshot:
         """Return the revision that the reader sees, from the catalog alone."""
-        return cls._made(reader, FaissIndex(reader.dim), FaissIndex(reader.dim), ())
+        return cls._made(reader, FaissIndex(reader.dim), FaissIndex(reader.dim), (), scratch)
 
     @classmethod
     def _saved(
@@ -120,7 +123,7 @@ class Snapshot:
         if Stamp(label.revision, label.mark) != stamp:
             raise NoView("shows another revision")
         known, members, names, *told = mappings.values()
-        return cls(stamp, references, prototypes, known, members, names, Told(*told))
+        return cls(stamp, references, prototypes, known, members, names, Told(*told), scratch=path.parent)
 
     def at(self, reader: Reader, touched: Collection[int]) -> Snapshot:
         """Return the revision that the reader sees, with the vectors of this one where they are the same.
@@ -129,12 +132,17 @@ class Snapshot:
             reader: of the past.
             touched: the classes with a reference that came or went between the two.
         """
-        return self._made(reader, self.references, self.prototypes, touched)
+        return self._made(reader, self.references, self.prototypes, touched, self.scratch)
 
     @classmethod
     @_no_collection()
     def _made(
-        cls, reader: Reader, references: FaissIndex, prototypes: FaissIndex, touched: Collection[int]
+        cls,
+        reader: Reader,
+        references: FaissIndex,
+        prototypes: FaissIndex,
+        touched: Collection[int],
+        scratch: Path | None,
     ) -> Snapshot:
         """Return what the reader sees, with what the indexes hold; ``touched`` classes may have other prototypes."""
         known: dict[int, Known] = {}
@@ -143,17 +151,18 @@ class Snapshot:
             known[id] = Known(class_id, where)
             members.setdefault(class_id, []).append(id)
         held = references.ids.tolist()
-        references = _filled(references, reader, known)
+        references = _filled(references, reader, known, scratch)
         touched = {*touched, *(members.keys() ^ set(prototypes.ids.tolist()))}
         return cls(
             stamp=reader.newest(),
             references=references,
-            prototypes=_recomputed(prototypes, references, {id: members.get(id, []) for id in touched}),
+            prototypes=_recomputed(prototypes, references, {id: members.get(id, []) for id in touched}, scratch),
             known=Pages(known.items()),
             members=Pages(members.items()),
             names=Pages(reader.names().items()),
             told=Told.load(reader),
             moved=len(known.keys() ^ set(held)) + len(touched),
+            scratch=scratch,
         )
 
     @property
@@ -181,14 +190,26 @@ class Snapshot:
         """Return the same in memory without gaps."""
         return replace(self, references=self.references.tightened(), prototypes=self.prototypes.tightened())
 
-    def save(self, catalog: Catalog, folder: Path) -> None:
-        """Write all views into ``folder``. If the disk is full or may not be written, no query suffers from it."""
+    def save(self, catalog: Catalog, folder: Path) -> Snapshot:
+        """Write all views into ``folder``; return this, as it lies there if it is large.
+
+        If the disk is full or may not be written, no query suffers from it.
+        """
+
+        def saved(index: FaissIndex, what: str) -> FaissIndex:
+            return view_file.save(index, folder / what, Label(what, catalog.id, *self.stamp))
+
         try:
-            for what, index in ((REFERENCES, self.references), (PROTOTYPES, self.prototypes)):
-                view_file.save(index, folder / what, Label(what, catalog.id, *self.stamp))
+            references, prototypes = saved(self.references, REFERENCES), saved(self.prototypes, PROTOTYPES)
             pages_file.save(self.mappings, folder / KNOWN, Label(KNOWN, catalog.id, *self.stamp))
         except OSError as error:
             _log.info("the views of %s stay in memory: %s", folder, error)
+            return self
+        if references is self.references:
+            return self
+        with suppress(NoView):
+            return replace(self._saved(self.stamp, references, prototypes, folder / KNOWN, catalog), moved=self.moved)
+        return self
 
     def _after(
         self,
@@ -202,18 +223,18 @@ class Snapshot:
         gone = {id for id, _ in went}
         touched = self._members_after(came, went, gone)
         references = self.references.without(gone)
-        for ids, vectors in reader.vectors(row.id for row in came):
-            references = references.adding(ids, vectors)
+        references = references.filled(len(came), lambda: reader.vectors(row.id for row in came), self.scratch)
         ended = dict.fromkeys(id for id, members in touched.items() if not members)
         return Snapshot(
             stamp=stamp,
             references=references,
-            prototypes=_recomputed(self.prototypes, references, touched),
+            prototypes=_recomputed(self.prototypes, references, touched, self.scratch),
             known=self.known.changed(dict.fromkeys(gone) | {row.id: Known(row.class_id, row.shown) for row in came}),
             members=self.members.changed({id: members or None for id, members in touched.items()}),
             names=self.names.changed({**named, **ended}),
             told=self.told.renewed(reader, self.stamp.revision, came=[row.id for row in came], went=gone),
             moved=self.moved + len(came) + len(went) + len(touched),
+            scratch=self.scratch,
         )
 
     def _members_after(
@@ -229,25 +250,28 @@ class Snapshot:
         return touched
 
 
-def _filled(held: FaissIndex, reader: Reader, wanted: Collection[int]) -> FaissIndex:
+def _filled(held: FaissIndex, reader: Reader, wanted: Collection[int], scratch: Path | None) -> FaissIndex:
     """Return the index with the wanted references and no others; what it lacks comes from the catalog."""
     present = set(held.ids.tolist())
-    filled = held.without(present.difference(wanted))
-    for ids, vectors in reader.vectors(id for id in wanted if id not in present):
-        filled = filled.adding(ids, vectors)
-    return filled
+    lacking = [id for id in wanted if id not in present]
+    return held.without(present.difference(wanted)).filled(len(lacking), lambda: reader.vectors(lacking), scratch)
 
 
-def _recomputed(prototypes: FaissIndex, references: FaissIndex, members: Mapping[int, list[int]]) -> FaissIndex:
+def _recomputed(
+    prototypes: FaissIndex, references: FaissIndex, members: Mapping[int, list[int]], scratch: Path | None
+) -> FaissIndex:
     """Return the prototypes with those of these classes made anew; a class without members has none."""
-    prototypes = prototypes.without(members)
-    for chunk in chunks(class_id for class_id in sorted(members) if members[class_id]):
-        vectors = references.vectors(members[class_id][0] for class_id in chunk)
-        for row, class_id in enumerate(chunk):
-            if len(members[class_id]) > 1:  # a single reference is its own prototype
-                vectors[row] = _prototype(references, members[class_id])
-        prototypes = prototypes.adding(chunk, vectors)
-    return prototypes
+    living = [class_id for class_id in sorted(members) if members[class_id]]
+
+    def made() -> Iterator[tuple[list[int], Vectors]]:
+        for chunk in chunks(living):
+            vectors = references.vectors(members[class_id][0] for class_id in chunk)
+            for row, class_id in enumerate(chunk):
+                if len(members[class_id]) > 1:  # a single reference is its own prototype
+                    vectors[row] = _prototype(references, members[class_id])
+            yield chunk, vectors
+
+    return prototypes.without(members).filled(len(living), made, scratch)
 
 
 def _prototype(references: FaissIndex, members: Iterable[int]) -> Vectors:

@@ -14,7 +14,7 @@ from indexer.approximate import CHUNK, Choice, Tell, built, candidates, ladder, 
 from indexer.errors import ArgumentError
 from indexer.faiss_index import Ids
 from indexer.promise import lower_bound, shares_found
-from indexer.vectors import Vectors, check_count
+from indexer.vectors import SomeVectors, Vectors, check_count
 
 ANN_RECALL: Final = 0.99
 K: Final = 10
@@ -78,7 +78,7 @@ class Trial:
 class Course:
     """What the kinds are measured with: the vectors that make an index, queries and their exact neighbours."""
 
-    def __init__(self, vectors: Vectors, rows: Ids, queries: tuple[Vectors, ...], promise: Promise) -> None:
+    def __init__(self, vectors: SomeVectors, rows: Ids, queries: tuple[Vectors, ...], promise: Promise) -> None:
         self._vectors, self._rows, self._promise = vectors, rows, promise
         self._k = min(promise.k, len(rows))
         self._queries = queries
@@ -129,7 +129,7 @@ class Course:
         return rescored(queries, rows, lambda some: self._vectors[self._rows[some]], self._k)[0]
 
 
-def exact_scores(vectors: Vectors, rows: Ids, queries: Vectors, k: int) -> Vectors:
+def exact_scores(vectors: SomeVectors, rows: Ids, queries: Vectors, k: int) -> Vectors:
     """Return the scores ``(n, k)`` of the nearest of some rows, best first; some ten thousand copied at a time."""
     best = np.empty((len(queries), 0), np.float32)
     for start in range(0, len(rows), CHUNK):

@@ -22,7 +22,7 @@ from indexer.errors import ArgumentError
 from indexer.faiss_index import Ids
 from indexer.rehearsal import rehearsal
 from indexer.trials import Course, Promise, Trial, microseconds
-from indexer.vectors import Vectors
+from indexer.vectors import SomeVectors
 
 QUERIES = 1000  # of each kind; half of them choose a setting, half confirm it
 SAMPLE = 100_000  # vectors on which all kinds are built; of more than twice as many the best ones are then built on all
@@ -73,7 +73,7 @@ class Tuning:
 
 
 def tune(
-    vectors: Vectors,
+    vectors: SomeVectors,
     labels: NDArray[np.int64],
     promise: Promise | None = None,
     *,
@@ -87,7 +87,7 @@ def tune(
     Memory: beside the vectors two indexes of all of them, and those of ``sample`` vectors.
 
     Args:
-        vectors: the references; C-contiguous, may be mapped from a file.
+        vectors: the references; may be mapped from a file.
         labels: the class of each, ``(n,)``.
         promise: what must be kept; by default what ``Promise()`` says.
         kinds: to choose from; by default those of ``factories``.
@@ -121,7 +121,7 @@ def tune(
     return Tuning(promise, exact, trials + race.trials, winner, why)
 
 
-def exact_trial(vectors: Vectors) -> Trial:
+def exact_trial(vectors: SomeVectors) -> Trial:
     """Return what exact search through the vectors ``(n, dim)`` takes: measured on some, the rest by proportion."""
     some = np.ascontiguousarray(vectors[:SAMPLE])
     cost = 0.0
@@ -136,7 +136,7 @@ class _Race:
 
     def __init__(
         self,
-        vectors: Vectors,
+        vectors: SomeVectors,
         labels: NDArray[np.int64],
         promise: Promise,
         seed: int,

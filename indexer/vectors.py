@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,6 +12,20 @@ from indexer.errors import ArgumentError
 
 Vectors = NDArray[np.float32]
 Metric = Callable[[NDArray[np.float64]], tuple[NDArray[np.float64], NDArray[np.float64]]]
+
+
+class SomeVectors(Protocol):
+    """Vectors ``(n, dim)`` that need not lie in memory: an array, or what gives parts of one."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """How many, of how many floats."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, some: Any, /) -> Vectors:
+        """Return those of these numbers, or of a slice."""
+
 
 _TINY, _HUGE = 1e-200, 1e200  # squared lengths between them were computed without loss
 VANISHING = 1e-6  # a mean shorter than this is rounding noise, and its direction means nothing

@@ -153,7 +153,7 @@ def _opened(path: Path, gallery: str, dim: int) -> tuple[Label, Callable[[Reader
     if what == KNOWN:
         mappings, label = pages_file.load(path, MAPPINGS, what=what, gallery=gallery)
         for pages in mappings.values():
-            deque(pages, maxlen=0)  # each page is read, and so checked
+            deque(pages.passing(), maxlen=0)  # each page is read, and so checked
         return label, lambda reader: _misknown(what, mappings, reader)
     index, label = view_file.load(path, what=what, gallery=gallery, dim=dim)
     index.all_vectors()

@@ -2,7 +2,8 @@
 
 The file begins with the bytes FAISS writes, so ``faiss.read_index`` opens it. It is a sealed file: that header is a
 block, then come blocks of vectors, then one of the ids of the rows. No parser believes what it reads: the vectors are
-taken from where they must be, each block when it is first asked for, if its sum is right.
+taken from where they must be, or stay there if they are many (``indexer.filed``), and each block is checked when it is
+first asked for.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import struct
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import faiss
 import numpy as np
@@ -17,23 +19,33 @@ import numpy as np
 from indexer import folder
 from indexer.buffer import Buffer
 from indexer.faiss_index import FaissIndex
+from indexer.filed import ALIGNED, Filed, large
 from indexer.sealed import Label, NoView, Sealed, Sealing
 
 __all__ = ["Label", "NoView", "load", "save"]
 
+_FAISS: Any = faiss  # its type stubs know no call with such arguments
 BLOCK = 1 << 18  # bytes of vectors, about: a tenth of a millisecond to read and check
 
 
-def save(index: FaissIndex, path: Path, label: Label) -> None:
-    """Write ``index`` to ``path``, whole or not at all. Raises OSError when the disk is full or may not be written."""
-    rows = max(1, BLOCK // (4 * index.dim))
+def save(index: FaissIndex, path: Path, label: Label) -> FaissIndex:
+    """Write ``index`` to ``path``, whole or not at all; return it as it lies there, if it is large.
+
+    Raises:
+        OSError: the disk is full or may not be written.
+    """
+    rows, ids = _rows(index.dim), index.ids.astype("<i8")
     with folder.written_whole(path) as file:
         sealing = Sealing(file)
-        sealing.add(_header(index.dim, len(index)))
+        header = _header(index.dim, len(index))
+        sealing.add(header)
         for vectors in index.parts(rows):
             sealing.add(vectors.astype("<f4", copy=False))
-        sealing.add(index.ids.astype("<i8"))
+        sealing.add(ids)
         sealing.seal({**asdict(label), "dim": index.dim, "count": len(index), "rows": rows})
+        file.flush()
+        filed = Filed(file.fileno(), len(header), len(index), index.dim)
+    return FaissIndex.of(Buffer.of_file(index.dim, ids, filed)) if large(len(index), index.dim) else index
 
 
 def load(path: Path, *, what: str, gallery: str, dim: int) -> tuple[FaissIndex, Label]:
@@ -47,11 +59,21 @@ def load(path: Path, *, what: str, gallery: str, dim: int) -> tuple[FaissIndex, 
         raise NoView("shows something else")
     count, rows = _sizes(file, dim)
     ids = np.frombuffer(file.read(len(file) - 1), "<i8")
+    if not large(count, dim):
+        return FaissIndex.of(
+            Buffer.lazy(dim, ids, each=rows, fill=lambda block, to: file.read_into(1 + block, to))
+        ), shown
+    try:
+        filed = Filed(file.fileno(), file.start(1), count, dim)
+        buffer = Buffer.of_file(dim, ids, filed, each=rows, check=lambda block: file.check(1 + block))
+    except OSError as error:
+        raise NoView(f"cannot be mapped ({error})") from error
+    return FaissIndex.of(buffer), shown
 
-    def fill(block: int, memory: memoryview) -> None:
-        file.read_into(block + 1, memory)
 
-    return FaissIndex(dim, Buffer.lazy(dim, ids, each=rows, fill=fill), count=count), shown
+def _rows(dim: int) -> int:
+    """Return how many vectors a block has."""
+    return max(1, BLOCK // (4 * dim))
 
 
 def _sizes(file: Sealed, dim: int) -> tuple[int, int]:
@@ -66,7 +88,17 @@ def _sizes(file: Sealed, dim: int) -> tuple[int, int]:
 
 
 def _header(dim: int, count: int) -> bytes:
-    """Return what FAISS writes before the vectors of an IndexFlatIP of so many."""
-    empty: bytes = faiss.serialize_index(faiss.IndexFlatIP(dim)).tobytes()
-    # That of an empty one, but for two numbers: of vectors, after the kind and dim, and of floats, at the end.
-    return b"".join((empty[:8], struct.pack("<q", count), empty[16:-8], struct.pack("<Q", dim * count)))
+    """Return what FAISS writes before the vectors of an exact index of so many, of a length that is ``ALIGNED``.
+
+    An IndexFlatIP's own 45 bytes would leave all floats at odd addresses. So one stands before it that takes vectors to
+    some more dimensions and back, of which FAISS writes the numbers: as many as bytes are needed.
+    """
+    more = -2 * dim % (ALIGNED // 4)
+    index = faiss.IndexPreTransform(faiss.IndexFlatIP(dim))
+    for sizes in ((dim + more, dim), (dim, dim + more)):  # each before the others
+        index.prepend_transform(_FAISS.RemapDimensionsTransform(*sizes, False))
+    empty: bytes = faiss.serialize_index(index).tobytes()
+    number = struct.pack("<q", count)
+    # That of an empty one, but for three numbers: of vectors, after each kind and dim, and of floats, at the end.
+    flat = b"".join((empty[-45:-37], number, empty[-29:-8], struct.pack("<Q", dim * count)))
+    return b"".join((empty[:8], number, empty[16:-45], flat))

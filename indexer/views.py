@@ -195,10 +195,11 @@ class Views:
                     snapshot, self._saved = Snapshot.load(self._catalog, reader, self._path), 0
             except NoView:
                 self._forget()
-                snapshot = Snapshot.anew(reader)
+                snapshot = Snapshot.anew(reader, self._path)
         shown = self._shown = Shown(snapshot, version, promised)
         self._save(rows=SAVE_ROWS, share=SAVE_SHARE)
-        if snapshot.wasteful:
+        shown = self._shown or shown
+        if shown.snapshot.wasteful:
             self._start(self._tighten)
         return shown
 
@@ -210,7 +211,7 @@ class Views:
             self._forget()
             promised, version = self._promised, self._catalog.version()
             with self._catalog.reading() as reader:
-                self._shown = Shown(Snapshot.anew(reader), version, promised)
+                self._shown = Shown(Snapshot.anew(reader, self._path), version, promised)
             self._save(rows=-1, share=-1.0)
 
     def _forget(self) -> None:
@@ -250,7 +251,7 @@ class Views:
         try:
             with self._saving.held(seconds=0):
                 self._saved = shown.snapshot.moved  # also if it fails: tried again when as much has changed again
-                shown.snapshot.save(self._catalog, self._path)
+                self._shown = shown._replace(snapshot=shown.snapshot.save(self._catalog, self._path))
         except NoView:
             self._make_anew(self._made)
         except GalleryError:

@@ -59,3 +59,22 @@ def test_pages_are_fetched_when_they_are_asked_for_and_then_no_more():
     assert fetched == [1, 2]
     assert sum(1 for _ in pages) == 2048
     assert fetched == [1, 2, 0, 3]
+
+
+def test_pages_that_are_passed_or_long_not_asked_for_are_not_kept(monkeypatch):
+    monkeypatch.setattr("indexer.pages.KEPT", 2)
+    fetched = []
+
+    def fetch(place):
+        fetched.append(place)
+        return {place << 9: place}
+
+    pages = Pages.lazy(dict.fromkeys(range(4), 1), fetch).changed({512: "one"})
+    fetched.clear()
+
+    assert list(pages.passing()) == [(0, {0: 0}), (1, {512: "one"}), (2, {1024: 2}), (3, {1536: 3})]
+    assert list(pages.passing()) == list(pages.passing())
+    fetched.clear()
+    for key in (0, 1024, 0, 1024, 512, 1536, 1024, 0):
+        assert key in pages
+    assert fetched == [0, 2, 3, 0]

@@ -1,0 +1,343 @@
+"""A gallery several times larger than the memory that a process may have: what it takes, and how fast it answers.
+
+A gallery of made embeddings (made.py), its views on disk and an approximate index, is opened and asked in a
+process of its own, which the system (RLIMIT_DATA) gives the libraries' own memory and a third of what the vectors take:
+more than that of anonymous memory, the kind that cannot be let go of, is refused. That the bound is true is shown by
+reading the vectors into memory under it, which must fail. The bound is on anonymous memory: what is in the page cache
+is not bounded, so rates are those of a file that the system has room for, and the first answer is also measured with
+the file's pages dropped from the cache.
+
+How much anonymous memory there is says RssAnon in /proc/self/status, looked at every ten milliseconds. Rates are
+compared with the same vectors in memory, in turns A B A B in a process that is not bounded. That two processes share
+the pages says Pss in /proc/PID/smaps. Linux only.
+
+    python benchmarks/larger_than_memory.py [--references 200000] [--dim 1024] [--seed 0] [--quick]
+
+Expected: see benchmarks/results/larger_than_memory.json. Three minutes, 3 GB of disk, 2 GB of memory for making it;
+--quick shows in seconds that the program works, and its result is not kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import resource
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from made import Set, made_set
+from numpy.typing import NDArray
+from rows import report, row
+
+from indexer import nearby_file, search, serving, vectors
+from indexer.approximate import Choice, built
+from indexer.approximate import size as index_size
+from indexer.faiss_index import FaissIndex
+from indexer.folder import NEARBY, REFERENCES
+from indexer.gallery import Gallery
+from indexer.history import Coming
+from indexer.nearby import Base, Nearby
+from indexer.promise import shares_found
+from indexer.snapshot import Snapshot
+from indexer.trials import Promise
+
+COUNT, DIM, SHARE = 200_000, 1024, 1 / 3  # of what the vectors take, the memory that a process may have
+SINGLE, BATCH, ASKED, ROUNDS, K = 20, 100, 400, 5, 10
+LEAST = 64 << 20  # bytes, of which FAISS takes 16 MiB while it searches: so that a toy gallery can be asked
+ANN_RECALL, EFFORT, DEPTH = 0.95, 24, 8
+MEMORY_SHARE, SLOWER, SHARED = 0.25, 0.8, 0.55
+
+Vectors = NDArray[np.float32]
+
+_SPAWN = multiprocessing.get_context("spawn")
+
+
+def status(what: str) -> int:
+    """Return bytes that /proc/self/status speaks of."""
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return 1024 * int(next(line.split()[1] for line in lines if line.startswith(what + ":")))
+
+
+class Peak:
+    """The most anonymous memory that this process has had, in bytes."""
+
+    def __init__(self) -> None:
+        self.bytes = status("RssAnon")
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def _watch(self) -> None:
+        while True:
+            self.bytes = max(self.bytes, status("RssAnon"))
+            time.sleep(0.01)
+
+
+def make_gallery(path: Path, made: Set) -> None:
+    """Make a gallery in one revision, its views on disk; what has no class is a class of its own."""
+    come = [
+        Coming(f"class {label:07}" if label >= 0 else f"thing {n:07}", f"{n:064x}", "/made", f"{n}.jpg")
+        for n, label in enumerate(made.labels.tolist())
+    ]
+    with Gallery.create(path, dim=made.vectors.shape[1], fingerprint="made") as gallery:
+        for start in range(0, len(come), 10_000):
+            some = slice(start, start + 10_000)
+            gallery.stage([one.hash for one in come[some]], made.vectors[some])
+        gallery.revise("index", "index made vectors", leave=[], come=come)
+        gallery.save_views()
+
+
+def build(path: Path, choice: Choice) -> float:
+    """Keep an approximate index beside the views; return what a vector takes in it, in bytes."""
+    with Gallery.open(path) as gallery:
+        references: FaissIndex = gallery._views.ask(lambda snapshot: snapshot.references)
+        index = built(choice.factory, references.laid_out(), np.arange(len(references)))
+        base = Base(choice, index, references.ids, Promise(ANN_RECALL, k=K), -1.0)
+        nearby_file.save(base, path / NEARBY, gallery._catalog.id)
+        return index_size(index) / len(references)
+
+
+def drop_pages(path: Path) -> None:
+    """Let the system forget what it has read of a file."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+@contextmanager
+def timed(into: list[float]) -> Iterator[None]:
+    started = time.perf_counter()
+    yield
+    into.append(time.perf_counter() - started)
+
+
+# -- in processes of their own ----------------------------------------------------------------------------------------
+
+
+def bounded(path: Path, queries: Vectors, size: int, pipe: Connection) -> None:
+    """Open and ask the gallery, exactly and by its index, where no more anonymous memory can be had."""
+    search_once(queries)  # what libraries take for themselves
+    before, data = status("RssAnon"), status("VmData")
+    bound = max(LEAST, int(SHARE * size))
+    resource.setrlimit(resource.RLIMIT_DATA, (data + bound, data + bound))
+    peak, facts = Peak(), {"bound": bound, "first": []}
+    try:
+        held = np.empty(size, np.uint8)
+        held[::4096] = 1
+        facts["refused"] = False
+        del held
+    except MemoryError:
+        facts["refused"] = True
+    serving.PATIENCE, patience = sys.maxsize, serving.PATIENCE
+    with Gallery.open(path) as gallery:
+        with timed(facts["first"]):
+            gallery.search_references(queries[0], k=K)
+        gallery.search_references(queries[:BATCH], k=K)
+        facts["exact"] = peak.bytes - before
+        serving.PATIENCE = patience
+        for start in range(0, len(queries), BATCH):
+            gallery.search_references(queries[start : start + BATCH], k=K)
+        facts["approximate"], facts["kind"] = peak.bytes - before, gallery.serving().kind
+    pipe.send(facts)
+
+
+def search_once(queries: Vectors) -> None:
+    """Let FAISS, NumPy and their BLAS take what memory they keep."""
+    np.matmul(queries, queries.T)
+    index = FaissIndex(queries.shape[1]).adding(range(len(queries)), queries)
+    for count in (1, len(queries)):
+        index.search(queries[:count], K)
+
+
+def holding(path: Path, queries: Vectors, pipe: Connection) -> None:
+    """Look at all vectors of the gallery; then say, when asked to, how much memory the file's pages take."""
+    with Gallery.open(path) as gallery:
+        gallery.search_references(queries[:1], k=K)
+        pipe.send("looked")
+        pipe.recv()
+        pipe.send(pages_of(path / REFERENCES))
+        pipe.recv()
+
+
+def pages_of(path: Path) -> dict[str, int]:
+    """Return bytes of memory, Rss and Pss, that this process has of a file."""
+    found, inside = {"Rss": 0, "Pss": 0}, False
+    for line in Path("/proc/self/smaps").read_text(encoding="utf-8").splitlines():
+        name, *rest = line.split()
+        if not name.endswith(":"):
+            inside = line.rstrip().endswith(str(path))
+        elif inside and name[:-1] in found:
+            found[name[:-1]] += 1024 * int(rest[0])
+    return found
+
+
+def in_process(work: Callable[..., None], *arguments: Any) -> Any:
+    mine, theirs = _SPAWN.Pipe()
+    child = _SPAWN.Process(target=work, args=(*arguments, theirs))
+    child.start()
+    theirs.close()
+    try:
+        return mine.recv()
+    except EOFError:
+        raise SystemExit("the process that was bounded ended without an answer") from None
+    finally:
+        child.join()
+
+
+# -- measures ---------------------------------------------------------------------------------------------------------
+
+
+def memory(path: Path, queries: Vectors, size: int) -> list[dict[str, Any]]:
+    warm = in_process(bounded, path, queries, size)
+    colds = []
+    for _ in range(3):
+        drop_pages(path / REFERENCES)
+        colds += in_process(bounded, path, queries[:1], size)["first"]
+    rows = [
+        row(
+            "so much anonymous memory may be had beside the libraries' own",
+            warm["bound"] / 1e6,
+            "MB",
+            vectors_mb=round(size / 1e6),
+        ),
+        row("under that bound the vectors fit into memory", 1 - warm["refused"], "", "0", warm["refused"]),
+    ]
+    for what in ("exact", "approximate"):
+        share = warm[what] / size
+        rows.append(
+            row(
+                f"{what}: peak anonymous memory, to the vectors",
+                share,
+                "",
+                f"< {MEMORY_SHARE}",
+                share < MEMORY_SHARE,
+                megabytes=round(warm[what] / 1e6, 1),
+                kind="Flat" if what == "exact" else warm["kind"],
+            )
+        )
+    rows.append(row("exact: first answer, all blocks checked, file in the page cache", warm["first"][0], "s"))
+    rows.append(row("exact: first answer, nothing of the file in the page cache", float(np.median(colds)), "s"))
+    return rows
+
+
+def copied(index: FaissIndex) -> FaissIndex:
+    """Return the same in memory."""
+    return FaissIndex(index.dim).adding(index.ids, index.all_vectors())
+
+
+def rates(path: Path, queries: Vectors) -> list[dict[str, Any]]:
+    """Compare queries a second with those of the same vectors in memory."""
+    metric = vectors.metric_named("cosine")
+    with Gallery.open(path) as gallery:
+        filed: Snapshot = gallery._views.ask(lambda snapshot: snapshot)
+        held = replace(filed, references=copied(filed.references), prototypes=copied(filed.prototypes))
+        base = gallery._nearest._loaded()
+        near = {id(one): Nearby(base, one.references) for one in (filed, held)}
+
+        def exactly(snapshot: Snapshot, some: Vectors) -> None:
+            search.references(snapshot, some, k=K, metric=metric)
+
+        def approximate(snapshot: Snapshot, some: Vectors) -> None:
+            nearest = near[id(snapshot)].search_rows
+            search.references(snapshot, some, k=K, metric=metric, nearest=lambda _, *rest: nearest(*rest))
+
+        rows = []
+        for name, ask, count, size in (
+            ("exact, one by one", exactly, SINGLE, 1),
+            (f"exact, batches of {BATCH}", exactly, BATCH, BATCH),
+            ("approximate, one by one", approximate, ASKED, 1),
+            (f"approximate, batches of {BATCH}", approximate, ASKED, BATCH),
+        ):
+            rows.append(compared(name, ask, (filed, held), queries[:count], size))
+        found, exact = (one.search_rows(queries, K)[0] for one in (near[id(filed)], filed.references))
+        rows.append(row("approximate: ann_recall@10", float(shares_found(found, exact).mean()), "", f"> {ANN_RECALL}"))
+    return rows
+
+
+def compared(
+    name: str, ask: Callable[[Snapshot, Vectors], None], both: tuple[Snapshot, Snapshot], queries: Vectors, size: int
+) -> dict[str, Any]:
+    spent: tuple[list[float], list[float]] = [], []
+    for _ in range(1 + ROUNDS):
+        for snapshot, times in zip(both, spent, strict=True):
+            with timed(times):
+                for start in range(0, len(queries), size):
+                    ask(snapshot, queries[start : start + size])
+    filed, held = (len(queries) / float(np.median(times[1:])) for times in spent)
+    ratios = [one / other for other, one in zip(spent[0][1:], spent[1][1:], strict=True)]
+    ratio = float(np.median(ratios))
+    measure = f"{name}: queries a second, to those in memory"
+    facts = {
+        "filed": round(filed, 1),
+        "in_memory": round(held, 1),
+        "spread": [round(min(ratios), 3), round(max(ratios), 3)],
+    }
+    return row(measure, ratio, "times", f"> {SLOWER}", ratio > SLOWER, **facts)
+
+
+def shared(path: Path, queries: Vectors) -> dict[str, Any]:
+    """Let two processes look at all vectors; return how much of the memory one of them is charged with."""
+    pipes, children = [], []
+    for _ in range(2):
+        mine, theirs = _SPAWN.Pipe()
+        pipes.append(mine)
+        children.append(_SPAWN.Process(target=holding, args=(path, queries, theirs), daemon=True))
+        children[-1].start()
+        mine.recv()
+    found = []
+    for pipe in pipes:
+        pipe.send("say")
+        found.append(pipe.recv())
+    for pipe, child in zip(pipes, children, strict=True):
+        pipe.send("end")
+        child.join()
+    share = max(one["Pss"] / one["Rss"] for one in found)
+    megabytes = [round(one["Rss"] / 1e6) for one in found]
+    return row(
+        "two processes: Pss of the file's pages, to Rss", share, "", f"< {SHARED}", share < SHARED, rss_mb=megabytes
+    )
+
+
+def measure(path: Path, count: int, dim: int, seed: int) -> list[dict[str, Any]]:
+    made = made_set(count, dim, ASKED, seed)
+    print(f"making {count:,} references of {dim} floats", file=sys.stderr, flush=True)
+    make_gallery(path, made)
+    queries, size = made.queries, made.vectors.nbytes
+    del made
+    lists = 1 << max(2, round(np.log2(4 * count**0.5)))
+    print("building its index", file=sys.stderr, flush=True)
+    bytes_a_vector = build(path, Choice(f"PCA{min(64, dim // 4)},IVF{lists},SQ8", EFFORT, DEPTH))
+    rows = [
+        *memory(path, queries, size),
+        row("approximate: the index, bytes a vector", bytes_a_vector, "bytes", exact=4 * dim),
+        *rates(path, queries),
+        shared(path, queries),
+    ]
+    return [{**one, "measure": f"{count:,} x {dim}: {one['measure']}", "seed": seed} for one in rows]
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--references", type=int, default=COUNT)
+    arguments.add_argument("--dim", type=int, default=DIM)
+    arguments.add_argument("--seed", type=int, default=0)
+    arguments.add_argument("--quick", action="store_true")
+    chosen = arguments.parse_args()
+    if sys.platform != "linux":
+        raise SystemExit("how much memory a process has is asked of Linux; run this there")
+    count, dim = (20_000, 512) if chosen.quick else (chosen.references, chosen.dim)
+    with tempfile.TemporaryDirectory(prefix="firstsight-larger-") as folder:
+        rows = measure(Path(folder) / "made.gallery", count, dim, chosen.seed)
+    report("larger_than_memory", rows, keep=not chosen.quick)
+
+
+if __name__ == "__main__":
+    main()
