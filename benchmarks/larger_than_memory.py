@@ -53,7 +53,7 @@ from indexer.trials import Promise
 
 COUNT, DIM, SHARE = 120_000, 1024, 1 / 3  # of what the vectors take, the memory that a process may have
 SINGLE, BATCH, ASKED, ROUNDS, K = 20, 100, 400, 5, 10
-LEAST = 128 << 20  # bytes, so that a toy gallery can be asked: its prototypes lie in memory
+LEAST = 160_000_000  # bytes, so that a toy gallery can be asked: its prototypes lie in memory
 ANN_RECALL, EFFORT, DEPTH = 0.95, 24, 8
 MEMORY_SHARE, MAKING_SHARE, SLOWER, SHARED = 0.25, 0.33, 0.8, 0.55
 

@@ -24,7 +24,7 @@ from indexer.filed import Filed
 from indexer.folder import KNOWN, PROTOTYPES, REFERENCES
 from indexer.gallery import Gallery
 from indexer.history import Coming
-from indexer.sealed import Label
+from indexer.sealed import Label, NoView
 from indexer.serving import tune_references
 
 LABEL = Label("references.faiss", "a" * 32, 7, "b" * 32)
@@ -121,6 +121,22 @@ def test_growing_beyond_the_room_behind_a_file_leaves_the_file_where_it_is(tmp_p
     assert grown._buffer is not index._buffer
     assert grown._buffer.filed == 100
     assert np.array_equal(grown.vectors(range(200)), vectors_of)
+
+
+@pytest.mark.usefixtures("all_filed")
+def test_what_nobody_has_looked_at_is_checked_by_versions_that_have_grown_too(tmp_path):
+    view_file.save(FaissIndex(4).adding(range(100), vectors_of[:100]), tmp_path / "view", LABEL)
+    content = bytearray((tmp_path / "view").read_bytes())
+    content[content.index(vectors_of[50].tobytes())] ^= 1
+    (tmp_path / "view").write_bytes(content)
+    index, _ = view_file.load(tmp_path / "view", what=LABEL.what, gallery=LABEL.gallery, dim=4)
+    grown = index.adding(range(100, 200), vectors_of[100:])
+
+    assert grown._buffer is not index._buffer
+    assert np.array_equal(grown.vectors([150]), vectors_of[[150]])
+    for version in (grown, grown.tightened(), index):
+        with pytest.raises(NoView, match="checksum"):
+            version.vectors([50])
 
 
 def test_many_vectors_at_once_go_into_a_file_and_few_into_memory(tmp_path, monkeypatch):
