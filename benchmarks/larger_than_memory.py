@@ -20,26 +20,21 @@ Expected: see benchmarks/results/larger_than_memory.json. Two minutes, 2 GB of d
 from __future__ import annotations
 
 import argparse
-import multiprocessing
-import os
-import resource
 import sys
 import tempfile
-import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from bounded import BATCH, SPAWN, K, as_if_large, bounded, holding, in_process, made_anew, timed
 from made import Set, made_set
 from numpy.typing import NDArray
+from resident import drop_pages
 from rows import report, row
 
-from indexer import nearby_file, search, serving, vectors
+from indexer import nearby_file, search, vectors
 from indexer.approximate import Choice, built
 from indexer.approximate import size as index_size
 from indexer.faiss_index import FaissIndex
@@ -51,34 +46,12 @@ from indexer.promise import shares_found
 from indexer.snapshot import Snapshot
 from indexer.trials import Promise
 
-COUNT, DIM, SHARE = 120_000, 1024, 1 / 3  # of what the vectors take, the memory that a process may have
-SINGLE, BATCH, ASKED, ROUNDS, K = 20, 100, 400, 5, 10
-LEAST = 160_000_000  # bytes, so that a toy gallery can be asked: its prototypes lie in memory
+COUNT, DIM = 120_000, 1024
+SINGLE, ASKED, ROUNDS = 20, 400, 5
 ANN_RECALL, EFFORT, DEPTH = 0.95, 24, 8
 MEMORY_SHARE, MAKING_SHARE, SLOWER, SHARED = 0.25, 0.33, 0.8, 0.55
 
 Vectors = NDArray[np.float32]
-
-_SPAWN = multiprocessing.get_context("spawn")
-
-
-def status(what: str) -> int:
-    """Return bytes that /proc/self/status speaks of."""
-    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    return 1024 * int(next(line.split()[1] for line in lines if line.startswith(what + ":")))
-
-
-class Peak:
-    """The most anonymous memory that this process has had, in bytes."""
-
-    def __init__(self) -> None:
-        self.bytes = status("RssAnon")
-        threading.Thread(target=self._watch, daemon=True).start()
-
-    def _watch(self) -> None:
-        while True:
-            self.bytes = max(self.bytes, status("RssAnon"))
-            time.sleep(0.01)
 
 
 def make_gallery(path: Path, made: Set) -> None:
@@ -103,110 +76,6 @@ def build(path: Path, choice: Choice) -> float:
         base = Base(choice, index, references.ids, Promise(ANN_RECALL, k=K), -1.0)
         nearby_file.save(base, path / NEARBY, gallery._catalog.id)
         return index_size(index) / len(references)
-
-
-def drop_pages(path: Path) -> None:
-    """Let the system forget what it has read of a file."""
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-
-
-@contextmanager
-def timed(into: list[float]) -> Iterator[None]:
-    started = time.perf_counter()
-    yield
-    into.append(time.perf_counter() - started)
-
-
-# -- in processes of their own ----------------------------------------------------------------------------------------
-
-
-def bound_to(size: int) -> int:
-    """Refuse this process anonymous memory beyond what it has and a third of ``size``; return that third."""
-    bound = max(LEAST, int(SHARE * size))
-    now = status("VmData")
-    resource.setrlimit(resource.RLIMIT_DATA, (now + bound, now + bound))
-    return bound
-
-
-def made_anew(path: Path, queries: Vectors, size: int, pipe: Connection) -> None:
-    """Open the gallery where its views are not there, and ask: they are made from the catalog first."""
-    search_once(queries)
-    before = status("RssAnon")
-    bound_to(size)
-    peak, spent = Peak(), []
-    with Gallery.open(path) as gallery, timed(spent):
-        gallery.search_references(queries[0], k=K)
-    pipe.send({"peak": peak.bytes - before, "seconds": spent[0], "written": (path / REFERENCES).exists()})
-
-
-def bounded(path: Path, queries: Vectors, size: int, pipe: Connection) -> None:
-    """Open and ask the gallery, exactly and by its index, where no more anonymous memory can be had."""
-    search_once(queries)  # what libraries take for themselves
-    before = status("RssAnon")
-    peak, facts = Peak(), {"bound": bound_to(size), "first": []}
-    try:
-        held = np.empty(size, np.uint8)
-        held[::4096] = 1
-        facts["refused"] = False
-        del held
-    except MemoryError:
-        facts["refused"] = True
-    serving.PATIENCE, patience = sys.maxsize, serving.PATIENCE
-    with Gallery.open(path) as gallery:
-        with timed(facts["first"]):
-            gallery.search_references(queries[0], k=K)
-        gallery.search_references(queries[:BATCH], k=K)
-        facts["exact"] = peak.bytes - before
-        serving.PATIENCE = patience
-        for start in range(0, len(queries), BATCH):
-            gallery.search_references(queries[start : start + BATCH], k=K)
-        facts["approximate"], facts["kind"] = peak.bytes - before, gallery.serving().kind
-    pipe.send(facts)
-
-
-def search_once(queries: Vectors) -> None:
-    """Let FAISS, NumPy and their BLAS take what memory they keep."""
-    np.matmul(queries, queries.T)
-    index = FaissIndex(queries.shape[1]).adding(range(len(queries)), queries)
-    for count in (1, len(queries)):
-        index.search(queries[:count], K)
-
-
-def holding(path: Path, queries: Vectors, pipe: Connection) -> None:
-    """Look at all vectors of the gallery; then say, when asked to, how much memory the file's pages take."""
-    with Gallery.open(path) as gallery:
-        gallery.search_references(queries[:1], k=K)
-        pipe.send("looked")
-        pipe.recv()
-        pipe.send(pages_of(path / REFERENCES))
-        pipe.recv()
-
-
-def pages_of(path: Path) -> dict[str, int]:
-    """Return bytes of memory, Rss and Pss, that this process has of a file."""
-    found, inside = {"Rss": 0, "Pss": 0}, False
-    for line in Path("/proc/self/smaps").read_text(encoding="utf-8").splitlines():
-        name, *rest = line.split()
-        if not name.endswith(":"):
-            inside = line.rstrip().endswith(str(path))
-        elif inside and name[:-1] in found:
-            found[name[:-1]] += 1024 * int(rest[0])
-    return found
-
-
-def in_process(work: Callable[..., None], *arguments: Any) -> Any:
-    mine, theirs = _SPAWN.Pipe()
-    child = _SPAWN.Process(target=work, args=(*arguments, theirs))
-    child.start()
-    theirs.close()
-    try:
-        return mine.recv()
-    except EOFError:
-        raise SystemExit("the process that was bounded ended without an answer") from None
-    finally:
-        child.join()
 
 
 # -- measures ---------------------------------------------------------------------------------------------------------
@@ -263,10 +132,10 @@ def rates(path: Path, queries: Vectors) -> list[dict[str, Any]]:
     """Compare queries a second with those of the same vectors in memory."""
     metric = vectors.metric_named("cosine")
     with Gallery.open(path) as gallery:
-        filed: Snapshot = gallery._views.ask(lambda snapshot: snapshot)
-        held = replace(filed, references=copied(filed.references), prototypes=copied(filed.prototypes))
+        in_file: Snapshot = gallery._views.ask(lambda snapshot: snapshot)
+        held = replace(in_file, references=copied(in_file.references), prototypes=copied(in_file.prototypes))
         base = gallery._nearest._loaded()
-        near = {id(one): Nearby(base, one.references) for one in (filed, held)}
+        near = {id(one): Nearby(base, one.references) for one in (in_file, held)}
 
         def exactly(snapshot: Snapshot, some: Vectors) -> None:
             search.references(snapshot, some, k=K, metric=metric)
@@ -282,8 +151,8 @@ def rates(path: Path, queries: Vectors) -> list[dict[str, Any]]:
             ("approximate, one by one", approximate, ASKED, 1),
             (f"approximate, batches of {BATCH}", approximate, ASKED, BATCH),
         ):
-            rows.append(compared(name, ask, (filed, held), queries[:count], size))
-        found, exact = (one.search_rows(queries, K)[0] for one in (near[id(filed)], filed.references))
+            rows.append(compared(name, ask, (in_file, held), queries[:count], size))
+        found, exact = (one.search_rows(queries, K)[0] for one in (near[id(in_file)], in_file.references))
         rows.append(row("approximate: ann_recall@10", float(shares_found(found, exact).mean()), "", f"> {ANN_RECALL}"))
     return rows
 
@@ -297,25 +166,25 @@ def compared(
             with timed(times):
                 for start in range(0, len(queries), size):
                     ask(snapshot, queries[start : start + size])
-    filed, held = (len(queries) / float(np.median(times[1:])) for times in spent)
+    in_file, held = (len(queries) / float(np.median(times[1:])) for times in spent)
     ratios = [one / other for other, one in zip(spent[0][1:], spent[1][1:], strict=True)]
     ratio = float(np.median(ratios))
     measure = f"{name}: queries a second, to those in memory"
     facts = {
-        "filed": round(filed, 1),
+        "filed": round(in_file, 1),
         "in_memory": round(held, 1),
         "spread": [round(min(ratios), 3), round(max(ratios), 3)],
     }
     return row(measure, ratio, "times", f"> {SLOWER}", ratio > SLOWER, **facts)
 
 
-def shared(path: Path, queries: Vectors) -> dict[str, Any]:
+def shared(path: Path, queries: Vectors, size: int) -> dict[str, Any]:
     """Let two processes look at all vectors; return how much of the memory one of them is charged with."""
     pipes, children = [], []
     for _ in range(2):
-        mine, theirs = _SPAWN.Pipe()
+        mine, theirs = SPAWN.Pipe()
         pipes.append(mine)
-        children.append(_SPAWN.Process(target=holding, args=(path, queries, theirs), daemon=True))
+        children.append(SPAWN.Process(target=holding, args=(path, queries, size, theirs), daemon=True))
         children[-1].start()
         mine.recv()
     found = []
@@ -337,6 +206,7 @@ def measure(path: Path, count: int, dim: int, seed: int) -> list[dict[str, Any]]
     print(f"making {count:,} references of {dim} floats", file=sys.stderr, flush=True)
     make_gallery(path, made)
     queries, size = made.queries, made.vectors.nbytes
+    as_if_large(size)
     del made
     lists = 1 << max(2, round(np.log2(4 * count**0.5)))
     print("building its index", file=sys.stderr, flush=True)
@@ -345,7 +215,7 @@ def measure(path: Path, count: int, dim: int, seed: int) -> list[dict[str, Any]]
         *memory(path, queries, size),
         row("approximate: the index, bytes a vector", bytes_a_vector, "bytes", exact=4 * dim),
         *rates(path, queries),
-        shared(path, queries),
+        shared(path, queries, size),
         making(path, queries, size),
     ]
     return [{**one, "measure": f"{count:,} x {dim}: {one['measure']}", "seed": seed} for one in rows]
@@ -360,7 +230,7 @@ def main() -> None:
     chosen = arguments.parse_args()
     if sys.platform != "linux":
         raise SystemExit("how much memory a process has is asked of Linux; run this there")
-    count, dim = (20_000, 2048) if chosen.quick else (chosen.references, chosen.dim)
+    count, dim = (20_000, 256) if chosen.quick else (chosen.references, chosen.dim)
     with tempfile.TemporaryDirectory(prefix="firstsight-larger-") as folder:
         rows = measure(Path(folder) / "made.gallery", count, dim, chosen.seed)
     report("larger_than_memory", rows, keep=not chosen.quick)
