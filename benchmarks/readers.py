@@ -211,7 +211,7 @@ def main() -> None:
     arguments.add_argument("--quick", action="store_true")
     chosen = arguments.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"  # of the readers: four times all processors would measure nothing
-    count, classes, seconds = (200, 100, 0.5) if chosen.quick else (chosen.images, CLASSES, chosen.seconds)
+    count, classes, seconds = (50, 100, 0.2) if chosen.quick else (chosen.images, CLASSES, chosen.seconds)
     with tempfile.TemporaryDirectory(prefix="firstsight-readers-") as folder:
         rows = measure(Path(folder), count=count, classes=classes, seconds=seconds, seed=chosen.seed)
     report("readers", rows, keep=count == IMAGES)

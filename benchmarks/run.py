@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -34,27 +35,39 @@ QUICK = {
     "folder_to_gallery": ["--quick"],
     "startup": ["--quick"],
     "report": [],
-    # These learn for hours, or embed photos for as long: that they begin is all that can be seen in seconds.
-    **{
-        name: ["--help"]
-        for name in ("omniglot", "heldout", "grocery", "one_image", "arena", "fine_tune", "train_bundled")
-    },
 }
-FULL = {
-    name: []
-    for name in (*QUICK, "report")
-    if name not in ("arena", "one_image", "fine_tune", "train_bundled", "report")
-} | {"report": []}
+# These learn for hours, or embed photos for as long: that they begin is all that can be seen in seconds. One process
+# lets all begin, for they import torch, and that takes longer than all else they do.
+BEGUN = ("omniglot", "heldout", "grocery", "one_image", "arena", "fine_tune", "train_bundled")
+BEGIN = """
+import runpy, sys
+names, sys.path[0] = sys.argv[1:], "benchmarks"
+for name in names:
+    sys.argv = [name, "--help"]
+    try:
+        runpy.run_path(f"benchmarks/{name}.py", run_name="__main__")
+    except SystemExit as end:
+        if end.code:
+            raise
+"""
+FULL = (*(name for name in QUICK if name != "report"), "omniglot", "heldout", "grocery", "report")
 # Beside other work, threads of a network that wait for one another take many times as long as one.
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 ABSENT = "is not here"  # what is said of an image set that is not on this machine (data.py)
 
 
-def run(name: str, arguments: list[str], settings: dict[str, str]) -> str:
-    """Run a benchmark and return how it ended: "ok", "skipped: ..." or "FAILED", after its last lines."""
-    program = [sys.executable, str(Path("benchmarks") / f"{name}.py"), *arguments]
+def programs(names: Sequence[str], *, quick: bool) -> dict[str, list[str]]:
+    """Return what Python is to run for the benchmarks of these names, or for all, by what it is called."""
+    chosen = [name for name in (QUICK if quick else FULL) if name in names or not names]
+    runs = {name: [f"benchmarks/{name}.py", *(QUICK[name] if quick else [])] for name in chosen}
+    begun = [name for name in BEGUN if name in names or not names] if quick else []
+    return runs | ({f"{len(begun)} --help": ["-c", BEGIN, *begun]} if begun else {})
+
+
+def run(arguments: list[str], settings: dict[str, str]) -> str:
+    """Run Python and return how it ended: "ok", "skipped: ..." or "FAILED", after its last lines."""
     done = subprocess.run(
-        program,
+        [sys.executable, *arguments],
         cwd=HERE.parent,
         env=os.environ | settings,
         stdout=subprocess.PIPE,
@@ -72,21 +85,21 @@ def run(name: str, arguments: list[str], settings: dict[str, str]) -> str:
 
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("names", nargs="*", metavar="NAME", help=f"some of {', '.join(QUICK)}")
+    arguments.add_argument("names", nargs="*", metavar="NAME", help=f"some of {', '.join((*QUICK, *BEGUN))}")
     arguments.add_argument("--quick", action="store_true")
     chosen = arguments.parse_args()
-    programs = QUICK if chosen.quick else FULL
-    if unknown := set(chosen.names) - set(programs):
-        raise SystemExit(f"no such benchmark: {', '.join(sorted(unknown))}; there are {', '.join(programs)}")
+    known = (*QUICK, *BEGUN) if chosen.quick else tuple(FULL)
+    if unknown := set(chosen.names) - set(known):
+        raise SystemExit(f"no such benchmark: {', '.join(sorted(unknown))}; there are {', '.join(known)}")
     failed, began = [], time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="firstsight-bench-") as folder:
         settings = {"FIRSTSIGHT_RESULTS": str(HERE / "results")}
         if chosen.quick:  # what is kept may be read, and written over in a copy
             copy = shutil.copytree(HERE / "results", Path(folder) / "results")
             settings = ONE_THREAD | {"FIRSTSIGHT_RESULTS": str(copy)}
-        for name in chosen.names or programs:
+        for name, program in programs(chosen.names, quick=chosen.quick).items():
             started = time.perf_counter()
-            how = run(name, programs[name], settings)
+            how = run(program, settings)
             print(f"{name:<17} {time.perf_counter() - started:6.1f} s  {how}", flush=True)
             failed += [name] * how.startswith("FAILED")
     print(f"{'in all':<17} {time.perf_counter() - began:6.1f} s")
