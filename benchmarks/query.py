@@ -7,8 +7,9 @@ prototypes. One thread; medians; both must find the same classes.
 
     python benchmarks/query.py [--queries 400] [--batches 20] [--seed 0] [--quick]
 
-Expected: 0.2 ms or less beyond FAISS for a lone query, 5 % or less in batches of 100; see benchmarks/results/query.json. About a minute, 0.5 GB
-of disk and 1 GB of memory; --quick shows in seconds that the program works, and its result is not kept.
+Expected: 0.2 ms or less beyond FAISS for a lone query, 5 % or less in batches of 100; see
+benchmarks/results/query.json. About a minute, 0.5 GB of disk and 1 GB of memory; --quick shows in seconds that the
+program works, and its result is not kept.
 """
 
 from __future__ import annotations

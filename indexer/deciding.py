@@ -80,10 +80,14 @@ def _nearest(index: FaissIndex, queries: Vectors, rivals: list[Rivals]) -> list[
     starts = np.cumsum(lengths) - lengths
     least = np.maximum.reduceat(rough, starts) - 2 * _rounding(index.dim)
     close = np.flatnonzero(rough >= np.repeat(least, lengths))
-    if len(close) > len(rivals):
-        exact = exact_cosines(index.at, queries[which[close]], rows[close])
-        close = close[_first_best(exact, np.searchsorted(close, starts))]
-    return ids[close].tolist()
+    firsts = np.searchsorted(close, starts)
+    counts = np.diff(firsts, append=len(close))
+    nearest, unsure = close[firsts], counts > 1
+    if unsure.any():
+        among, sizes = close[np.repeat(unsure, counts)], counts[unsure]
+        exact = exact_cosines(index.at, queries[which[among]], rows[among])
+        nearest[unsure] = among[_first_best(exact, np.cumsum(sizes) - sizes)]
+    return ids[nearest].tolist()
 
 
 def _first_best(values: NDArray[np.float64], starts: Ids) -> Ids:

@@ -39,7 +39,8 @@ class Pages(Mapping[int, Value]):
         return pages
 
     def __getitem__(self, key: int) -> Value:
-        return self.page(key >> BITS)[key]
+        page = self._pages.get(key >> BITS)  # the way of each query, without a call
+        return (self.page(key >> BITS) if page is None else page)[key]
 
     def __contains__(self, key: object) -> bool:
         """Return whether there is such a key: far cheaper than the KeyError of one that is not here."""
