@@ -118,20 +118,19 @@ def show_report(report: Report) -> None:
             for line in _first(paths, "more"):
                 out.print(f"{kind:<8} {line}")
     else:
-        told = "" if report.runtime is None else f", embedded by {report.runtime}"
         out.print(
             f"the gallery knows {report.classes:,} classes from {report.images:,} images "
-            f"(revision {report.revision}, {report.seconds:.1f} s{told})"
+            f"(revision {report.revision}, {report.seconds:.1f} s)"
         )
         if report.stations is not None and report.seconds >= LONG:
-            show_stations(report.stations)
+            show_stations(report.stations, report.runtime)
 
 
 LONG = 5.0  # seconds; who waited no longer does not ask where they went
 _BAR = 30  # characters
 
 
-def show_stations(stations: Stations) -> None:
+def show_stations(stations: Stations, runtime: str | None) -> None:
     """Print where the time went: a bar a station, as a share of the time that its threads had."""
     had = stations.embedding + stations.waiting  # what the network's thread had; each other one had as much
     out.print(f"where the time went, finding {stations.finding:.1f} s, then {had:.1f} s:")
@@ -143,7 +142,7 @@ def show_stations(stations: Stations) -> None:
         out.print(f"{name:<10} {bar:<{_BAR}} {share:>5.0%} of {many}, {spent:,.1f} s")
     out.print(
         f"the network waited {stations.waiting:.1f} s; {stations.ahead:.0%} of the room for prepared pictures was full;"
-        f" batches of {stations.batch_size}"
+        f" batches of {stations.batch_size}{'' if runtime is None else f', run by {runtime}'}"
     )
 
 
