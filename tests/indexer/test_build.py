@@ -462,3 +462,9 @@ def test_the_views_are_written_at_the_end(gallery, index):
     assert (gallery.path / "references.faiss").exists()
     assert (gallery.path / "prototypes.faiss").exists()
     assert gallery.verify() == []
+
+
+def test_a_wrong_argument_is_told_wherever_the_images_come_from(gallery, photos, model):
+    for images in (photos, iter([])):
+        with pytest.raises(TypeError, match="bach_size"):
+            build.index(gallery, images, model, bach_size=3)
