@@ -465,6 +465,6 @@ def test_the_views_are_written_at_the_end(gallery, index):
 
 
 def test_a_wrong_argument_is_told_wherever_the_images_come_from(gallery, photos, model):
-    for images in (photos, iter([])):
+    for source in (photos, iter([])):
         with pytest.raises(TypeError, match="bach_size"):
-            build.index(gallery, images, model, bach_size=3)
+            build.index(gallery, source, model, bach_size=3)
