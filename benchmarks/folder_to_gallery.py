@@ -148,6 +148,7 @@ def plain(embedder: Embedder) -> nn.Module:
     trunk = BACKBONES[embedder.backbone_name](embedder.preprocessing.size)
     trunk.fc = nn.Identity()
     trunk.load_state_dict(embedder.backbone.state_dict())
+    trunk.fc = embedder.projection
     return trunk.to(memory_format=torch.contiguous_format).eval().requires_grad_(False)
 
 

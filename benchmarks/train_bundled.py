@@ -1,13 +1,16 @@
 """The bundled weights: a ResNet-101 with narrow bottlenecks that learns drawings and photos together, at 64 px.
 
-    python benchmarks/train_bundled.py --start drawings.safetensors --out both.safetensors --steps 4000
-    python benchmarks/train_bundled.py --recipe classification --start both.safetensors --out classes.safetensors
-    python benchmarks/train_bundled.py --blend drawings.safetensors classes.safetensors --out bundled.safetensors
+    python benchmarks/train_bundled.py --stage both --start drawings.safetensors --out both.safetensors
+    python benchmarks/train_bundled.py --stage classes --start both.safetensors --out classes.safetensors
+    python benchmarks/train_bundled.py --blend drawings.safetensors classes.safetensors --out blended.safetensors
+    python benchmarks/train_bundled.py --stage last --start blended.safetensors --out last.safetensors
+    python benchmarks/train_bundled.py --blend drawings.safetensors both.safetensors last.safetensors --out ...
 
 Drawings: Omniglot's background set, 30 alphabets, each character turned by 90, 180 and 270 degrees as a further class.
 Photos: CIFAR-100 and Tiny ImageNet without the classes that benchmarks/heldout.py asks for. Interrupted, the same
-command goes on. Weights that learnt the one and then both have forgotten some of the one; weights between the two files
-do better at both (Wortsman et al. 2022, "Robust fine-tuning of zero-shot models", arXiv:2109.01903): --blend.
+command goes on. Weights that learnt the one and then both have forgotten some of the one; weights between the files do
+better at both (Wortsman et al. 2022, "Robust fine-tuning of zero-shot models", arXiv:2109.01903): --blend. It also
+makes 512 floats of the 2048 features, by a projection that is computed and not learnt.
 docs/weights.md says what came out of it, with which arguments, and how long it took.
 """
 
@@ -15,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
@@ -27,17 +31,19 @@ from engine.augment import Augment
 from engine.batches import Balanced
 from engine.embedder import Embedder
 from engine.training import make_recipe, train
-from engine.training_set import TrainingSet, read_sets
+from engine.training_set import Mixture, TrainingSet, read_sets
 from engine.weights import load_embedder, read_checkpoint, save_checkpoint
 
 PEN = Augment(rotation=15, translation=0.1, scale=0.35, shear=15, flip=False, colour=0.3, blur=0.05, stroke=0.05)
 LENS = Augment(rotation=10, translation=0.15, scale=0.5, shear=5, flip=True, colour=0.3, blur=0.02)
+DIM, SHORTENED = 512, 0.2  # floats of an embedding; a direction's variance v becomes v ** (1 - 2 * SHORTENED)
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """What a batch shows of drawings and of photos, how the drawings are seen, and how many batches make a step."""
+    """How is learnt, what a batch shows of drawings and of photos, and how many batches make a step."""
 
+    recipe: str
     drawings: Balanced
     photos: Balanced
     pen: Augment = PEN
@@ -45,21 +51,29 @@ class Stage:
     accumulate: int = 1
 
 
+RUBBER = replace(PEN, elastic=0.06)
+# Siblings of photos are classes of one set: what tells the sets apart, their sharpness, is nothing to learn. Where a
+# photo is compared with all classes, whatever its batch, two of a class do, so that more classes are seen.
 STAGES = {
-    # Siblings of photos are classes of one set: what tells the sets apart, their sharpness, is nothing to learn.
-    "contrastive": Stage(
-        Balanced(n_classes=8, n_images=4, siblings=0.5), Balanced(n_classes=16, n_images=4, siblings=0.5)
+    "both": Stage(
+        "contrastive", Balanced(n_classes=8, n_images=4, siblings=0.5), Balanced(n_classes=16, n_images=4, siblings=0.5)
     ),
-    # Here a photo is compared with all classes, whatever its batch: two of a class, so that more classes are seen.
-    "classification": Stage(
+    "classes": Stage(
+        "classification",
         Balanced(n_classes=4, n_images=4, siblings=0.5),
         Balanced(n_classes=22, n_images=2),
-        pen=replace(PEN, elastic=0.06),
+        pen=RUBBER,
         options={"contrast": 1.0},
         accumulate=2,
     ),
+    "last": Stage(
+        "contrastive",
+        Balanced(n_classes=6, n_images=4, siblings=0.5),
+        Balanced(n_classes=12, n_images=3, siblings=0.5),
+        pen=RUBBER,
+        accumulate=2,
+    ),
 }
-"""By the recipe that is used."""
 
 
 def sets(stage: Stage) -> list[TrainingSet]:
@@ -76,26 +90,31 @@ def sets(stage: Stage) -> list[TrainingSet]:
     ]
 
 
-def blend(first: str, second: str, share: float, out: str, seed: int) -> None:
-    """Write weights that are ``share`` of the second's and the rest of the first's, norms settled on the mixture."""
-    (card, _), embedder = read_checkpoint(Path(second)), load_embedder(first)
-    other = load_embedder(second).state_dict()
-    embedder.load_state_dict(
+def blend(files: Sequence[str], shares: Sequence[float], out: str, seed: int) -> None:
+    """Write the mean of several files' weights, the last one's card with it, made ready for use."""
+    if len(files) != len(shares):
+        raise SystemExit("--shares: give as many as there are files")
+    (card, _), embedder = read_checkpoint(Path(files[-1])), load_embedder(files[0])
+    states = [load_embedder(file).backbone.state_dict() for file in files]
+    embedder.backbone.load_state_dict(
         {
-            name: torch.lerp(value, other[name], share) if value.is_floating_point() else value
-            for name, value in embedder.state_dict().items()
+            name: sum(share * state[name] for share, state in zip(shares, states, strict=True))
+            if value.is_floating_point()
+            else value
+            for name, value in states[0].items()
         }
     )
-    settle(embedder, seed)
+    mixture = read_sets(sets(STAGES["both"]), embedder.preprocessing, Balanced())
+    settle(embedder, mixture, seed)
+    embedder = whitened(embedder, mixture, seed)
     card["training"]["weights"] = card["training"]["weights"] and Path(card["training"]["weights"]).name
-    card["blend"] = {"first": Path(first).name, "second": Path(second).name, "share": share, "seed": seed}
+    card["blend"] = {"files": [Path(file).name for file in files], "shares": list(shares), "seed": seed}
     told = {name: card[name] for name in ("recipe", "training", "blend")}
     save_checkpoint(Path(out), embedder, make_recipe(card["recipe"], embedder.dim, {}), told)
 
 
-def settle(embedder: Embedder, seed: int, batches: int = 20) -> None:
+def settle(embedder: Embedder, mixture: Mixture, seed: int, batches: int = 20) -> None:
     """Measure anew what batch norm subtracts and divides by: a mean of weights has statistics of its own."""
-    mixture = read_sets(sets(STAGES["contrastive"]), embedder.preprocessing, Balanced())
     for norm in embedder.modules():
         if isinstance(norm, torch.nn.BatchNorm2d):
             norm.reset_running_stats()
@@ -107,13 +126,32 @@ def settle(embedder: Embedder, seed: int, batches: int = 20) -> None:
     embedder.eval()
 
 
+def whitened(embedder: Embedder, mixture: Mixture, seed: int, batches: int = 60) -> Embedder:
+    """Return the embedder with a projection to the directions along which images differ most, the longest shortened.
+
+    A few directions, of what all images share, else outweigh the many that tell them apart (Jegou and Chum 2012,
+    "Negative evidences and co-occurences in image retrieval: the benefit of PCA and whitening"). Whitening to the
+    full would give noise the same weight.
+    """
+    moments = []
+    with torch.inference_mode():
+        for images, sampler in zip(mixture.images, mixture.samplers, strict=True):
+            rows = [images.batch(sampler.draw(images, Random(f"{seed}/{i}")), embedder.device) for i in range(batches)]
+            vectors = torch.cat([embedder(batch.images) for batch in rows]).double()
+            moments.append(vectors.T @ vectors / len(vectors))
+        lengths, directions = torch.linalg.eigh(sum(moments[1:], moments[0]))
+    made = embedder.adapted(dim=DIM, preprocessing=embedder.preprocessing)
+    made.projection.weight.data = (directions[:, -DIM:] * lengths[-DIM:] ** -SHORTENED).T.float().contiguous()
+    return made.eval()
+
+
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--out", required=True)
-    arguments.add_argument("--recipe", choices=STAGES, default="contrastive")
+    arguments.add_argument("--stage", choices=STAGES, default="both")
     arguments.add_argument("--start", help="weights to start from; from nothing if left out")
-    arguments.add_argument("--blend", nargs=2, metavar=("FIRST", "SECOND"), help="learn nothing: average two files")
-    arguments.add_argument("--share", type=float, default=0.75, help="of the second file")
+    arguments.add_argument("--blend", nargs="+", metavar="FILE", help="learn nothing: average files")
+    arguments.add_argument("--shares", nargs="+", type=float, default=[0.25, 0.75], help="of each file")
     arguments.add_argument("--steps", type=int, default=3000)
     arguments.add_argument("--learning-rate", type=float, default=1e-3)
     arguments.add_argument("--seed", type=int, default=0)
@@ -124,13 +162,13 @@ def main() -> None:
             print(f"{step}/{steps} loss {loss:.3f}", file=sys.stderr, flush=True)
 
     if chosen.blend:
-        blend(*chosen.blend, chosen.share, chosen.out, chosen.seed)
+        blend(chosen.blend, chosen.shares, chosen.out, chosen.seed)
         return
-    stage = STAGES[chosen.recipe]
+    stage = STAGES[chosen.stage]
     train(
         sets(stage),
         chosen.out,
-        recipe=chosen.recipe,
+        recipe=stage.recipe,
         options=stage.options,
         weights=chosen.start,
         backbone="resnet101-slim",

@@ -106,7 +106,7 @@ def test_every_recipe_is_in_the_documentation():
 
 @needs_weights
 def test_the_bundled_weights_were_made_by_the_commands_that_stand_in_the_documentation(monkeypatch, tmp_path):
-    learning, blending = (block for block in blocks(WEIGHTS, "sh") if "train_bundled.py" in block)
+    *_, learning, blending = (block for block in blocks(WEIGHTS, "sh") if "train_bundled.py" in block)
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     program, asked, blended = importlib.import_module("train_bundled"), {}, []
     for name in ("unpacked", "photo_training_folder"):
@@ -120,10 +120,10 @@ def test_the_bundled_weights_were_made_by_the_commands_that_stand_in_the_documen
 
     card, _ = read_checkpoint(BUNDLED)
     trained, blend = card["training"], card["blend"]
-    assert blended == [blend["first"], blend["second"], blend["share"], "bundled.safetensors", blend["seed"]]
+    assert blended == [blend["files"], blend["shares"], "bundled.safetensors", blend["seed"]]
     assert asked["backbone"] == card["embedder"]["backbone"]
     assert asked["size"] == card["embedder"]["preprocessing"]["size"]
-    for name in ("steps", "seed", "weights", "weight_decay", "learning_rate"):
+    for name in ("recipe", "options", "steps", "accumulate", "seed", "weights", "weight_decay", "learning_rate"):
         assert asked[name] == trained[name], name
     for one, seen in zip(asked["data"], trained["data"], strict=True):
         augment = asdict(one.augment)
