@@ -3,7 +3,7 @@
     python benchmarks/run.py --quick [NAME ...]
     python benchmarks/run.py [NAME ...]
 
---quick takes less than three minutes on two cores and writes nothing under benchmarks/results. What needs image sets
+--quick takes three to five minutes on two cores and writes nothing under benchmarks/results. What needs image sets
 that are not on this machine is skipped, with a line. In full they take hours and a quiet machine, and end with the
 report, benchmarks/results/report.html. A benchmark that is new gets a line below.
 """
