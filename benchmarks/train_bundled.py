@@ -95,7 +95,7 @@ def blend(files: Sequence[str], shares: Sequence[float], out: str, seed: int) ->
     if len(files) != len(shares):
         raise SystemExit("--shares: give as many as there are files")
     (card, _), embedder = read_checkpoint(Path(files[-1])), load_embedder(files[0])
-    states = [load_embedder(file).backbone.state_dict() for file in files]
+    states = [one.backbone.state_dict() for one in (embedder, *map(load_embedder, files[1:]))]
     embedder.backbone.load_state_dict(
         {
             name: sum(share * state[name] for share, state in zip(shares, states, strict=True))

@@ -11,11 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from engine.batches import Balanced, Batch, Sampler
-from engine.recipes.pairs import contrast
+from engine.recipes.pairs import TEMPERATURE, contrast
 from engine.recipes.recipe import Recipe, full_precision
 from indexer.errors import ArgumentError
-
-CONTRAST_TEMPERATURE = 0.1
 
 
 class Classification(Recipe):
@@ -58,7 +56,7 @@ class Classification(Recipe):
         embeddings = embedder(batch.images)
         loss = self._classified(embeddings, batch)
         if self.contrast:
-            loss = loss + self.contrast * contrast(embeddings, batch.likeness(), CONTRAST_TEMPERATURE)
+            loss = loss + self.contrast * contrast(embeddings, batch.likeness(), TEMPERATURE)
         return loss
 
     def _classified(self, embeddings: Tensor, batch: Batch) -> Tensor:

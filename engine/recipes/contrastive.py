@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from engine.batches import Balanced, Batch, Sampler
-from engine.recipes.pairs import contrast
+from engine.recipes.pairs import TEMPERATURE, contrast
 from engine.recipes.recipe import Recipe
 from indexer.errors import ArgumentError
 
@@ -32,7 +32,7 @@ class Contrastive(Recipe):
         self,
         *,
         dim: int | None = None,
-        temperature: float = 0.1,
+        temperature: float = TEMPERATURE,
         margin: float | None = None,
         sampler: Sampler | None = None,
     ) -> None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+TEMPERATURE = 0.1  # it learns from scratch
+
 
 def contrast(embeddings: Tensor, same: Tensor, temperature: float) -> Tensor:
     """Return how surprising it is that each image's likes are near it among all of the batch, a scalar.
