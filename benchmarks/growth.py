@@ -21,6 +21,7 @@ from rows import RESULTS, report, row
 FAR = 1e9
 FEWEST = 3  # sizes that make a line
 SPEED = re.compile(r"([\d,]+) x (\d+), (.+ at [\d.]+), 1 thread, one by one")
+LISTS = re.compile(r"IVF\d+(_HNSW\d+)?")  # how many there are goes with the size; it is one kind all the same
 MEMORY = re.compile(r"([\d,]+) x (\d+), (.+): bytes a vector")
 
 
@@ -36,7 +37,8 @@ def series(rows: Iterable[dict[str, Any]], pattern: re.Pattern[str]) -> dict[str
     found: dict[str, dict[int, float]] = {}
     for one in rows:
         if match := pattern.fullmatch(one["measure"]):
-            found.setdefault(f"{match[3]}, {match[2]} floats", {})[int(match[1].replace(",", ""))] = one["value"]
+            name = LISTS.sub("IVF", match[3])
+            found.setdefault(f"{name}, {match[2]} floats", {})[int(match[1].replace(",", ""))] = one["value"]
     return {name: points for name, points in found.items() if len(points) >= FEWEST}
 
 

@@ -7,6 +7,7 @@ things that have no class: nothing that is asked for is among them.
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +21,7 @@ CLASSES_OF_GROUP = 50
 DISTRACTORS = 0.2  # of all vectors
 STRANGERS = 0.1  # of all queries
 BLOCK = 1 << 16  # vectors made at once
+IN_MEMORY = 8 << 30  # bytes of vectors; more lie in a file that is mapped, and gone when the program ends
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,13 @@ class World:
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
+def _room(count: int, dim: int) -> Vectors:
+    if 4 * count * dim <= IN_MEMORY:
+        return np.empty((count, dim), np.float32)
+    with tempfile.TemporaryFile() as file:
+        return np.memmap(file, np.float32, "w+", shape=(count, dim))
+
+
 def made_set(count: int, dim: int, queries: int, seed: int) -> Set:
     """Return ``count`` references and some queries: new images of their classes, and strangers."""
     draw = np.random.default_rng((seed, 1))
@@ -63,7 +72,7 @@ def made_set(count: int, dim: int, queries: int, seed: int) -> Set:
     labels = np.full(count, -1)
     labels[: classes * REFERENCES] = np.repeat(np.arange(classes), REFERENCES)
     labels = draw.permutation(labels)
-    vectors = np.empty((count, dim), np.float32)
+    vectors = _room(count, dim)
     for start in range(0, count, BLOCK):
         vectors[start : start + BLOCK] = world.images(labels[start : start + BLOCK], draw)
     asked = np.where(draw.random(queries) < STRANGERS, -1, draw.integers(0, classes, queries))

@@ -11,9 +11,10 @@ turns, A B A B: single queries and batches of 1,000, on one thread and on all.
 Building a million takes hours, measuring it minutes: with --indexes what is built is kept in a folder, and read from
 there the next time; --build does no more than that. Results of sizes that are not measured now stay as they are.
 
-Expected: see benchmarks/results/search.json. 16 GB of memory and a quiet machine for a million; 10,000,000 x 512 take
-20 GB before any index, so ask for fewer floats (--dim 64). --quick (5,000 x 128) shows in seconds that the program
-works, and its result is not kept. ``benchmarks/growth.py`` says from the results what a billion would need.
+Expected: see benchmarks/results/search.json. 16 GB of memory and a quiet machine for a million. 10,000,000 x 512 are
+20 GB of vectors: they lie in a file under TMPDIR, exact search gives the right answers and is not timed, and most kinds
+of index are too large (--only PCA64,IVF is not). --quick (5,000 x 128) shows in seconds that the program works, and its
+result is not kept. ``benchmarks/growth.py`` says from the results what a billion would need.
 """
 
 from __future__ import annotations
@@ -29,12 +30,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import faiss
 import numpy as np
 from made import Set, made_set
 from methods import Method, Rows, ours
 from numpy.typing import NDArray
 from peers import peers
+from recalls import DEPTHS, ann_recall, class_recall, exact_neighbours
 from rows import RESULTS, report, row
 
 from indexer.gallery import Gallery
@@ -42,10 +43,10 @@ from indexer.rehearsal import rehearsal
 from indexer.snapshot import Snapshot
 
 K = 10  # neighbours that the targets are about
-DEPTHS = (1, 10, 100)
 TARGETS = (0.90, 0.95, 0.99)
 JUDGED = re.compile(r"1,000,000 x 512$")  # what the goal is about, with the two higher targets
 BATCH, SINGLE = 1000, 200  # queries at once, and one after the other
+MOST_EXACT = 1_000_000  # vectors; of more, exact search takes minutes a batch
 SLOW = 1e-3  # seconds a query, beyond which a tenth of the queries tells as much
 QUICK = {
     "sizes": [5_000],
@@ -81,28 +82,6 @@ def gallery_set(path: str, queries: int, seed: int) -> Set:
         vectors, labels = gallery._views.ask(references)
     made = rehearsal(vectors, labels, queries, seed)
     return Set(vectors[made.kept], labels[made.kept], np.concatenate(made.queries), np.tile(labels[made.held], 2))
-
-
-def exact_neighbours(data: Set) -> Rows:
-    """Return the rows of the nearest of each query, as deep as anything is measured."""
-    return faiss.knn(
-        data.queries, data.vectors, min(max(DEPTHS), len(data.vectors)), metric=faiss.METRIC_INNER_PRODUCT
-    )[1]
-
-
-def ann_recall(found: Rows, exact: Rows, k: int) -> float:
-    """Return the share of the k nearest that were found, each counted once."""
-    k = min(k, exact.shape[1])
-    return float(
-        np.mean([len(set(a) & set(b)) / k for a, b in zip(found[:, :k].tolist(), exact[:, :k].tolist(), strict=True)])
-    )
-
-
-def class_recall(found: Rows, data: Set, k: int) -> float:
-    """Return the share of the queries of known class that have it among the classes of their k nearest."""
-    known = data.asked >= 0
-    hit = (data.labels[found[known, :k]] == data.asked[known, np.newaxis]) & (found[known, :k] >= 0)
-    return float(hit.any(axis=1).mean())
 
 
 # -- measures --------------------------------------------------------------------------------------------------------
@@ -234,7 +213,9 @@ def is_ours(name: str) -> bool:
 def chosen_methods(data: Set, only: Sequence[str] | None) -> list[Method]:
     """Return exact search, our kinds and the peers; only those whose names begin as one of ``only``, if given."""
     found = [*ours(*data.vectors.shape), *peers(len(data.vectors), say)]
-    return [one for one in found if only is None or one.name == "exact" or one.name.startswith(tuple(only))]
+    if only is not None:
+        found = [one for one in found if one.name.startswith(("exact", *only))]
+    return [one for one in found if one.name != "exact" or len(data.vectors) <= MOST_EXACT]
 
 
 def measure(

@@ -37,6 +37,8 @@ class Augment:
         randaugment: how many changes of RandAugment follow, each of random kind and strength; photos take 1 or 2.
         erase: share of the area that a rectangle covers with the image's mean colour (random erasing, Zhong et al.
             2020, arXiv:1708.04896, with the area drawn from 0 up instead of erasing only some of the images).
+        on_white: share of the images of which only a rounded part stays, on white, as a catalogue shows things: what
+            lies on white is then no kind of its own.
     """
 
     rotation: float = 10.0
@@ -50,6 +52,7 @@ class Augment:
     stroke: float = 0.0
     randaugment: int = 0
     erase: float = 0.0
+    on_white: float = 0.0
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -57,6 +60,8 @@ class Augment:
                 raise ArgumentError(f"{field.name} cannot be negative: 0 switches it off")
         if max(self.scale, self.colour, self.erase) >= 1:
             raise ArgumentError("scale, colour and erase are shares: give a number below 1")
+        if self.on_white > 1:
+            raise ArgumentError("on_white is a share of the images: give a number from 0 to 1")
         if not isinstance(self.randaugment, int):
             raise ArgumentError("randaugment counts changes: give a whole number")
 
@@ -69,6 +74,8 @@ class Augment:
             views = rand_augment(views, self.randaugment, generator)
         if self.colour:
             views = self._recolour(views, generator)
+        if self.on_white:
+            views = self._cut_out(views, generator)
         if self.blur:
             views = self._blur(views, generator)
         if self.erase:
@@ -123,6 +130,17 @@ class Augment:
         flat = functional.pad(images.reshape(1, n * channels, *images.shape[2:]), [radius] * 4, mode="replicate")
         flat = functional.conv2d(flat, kernel[:, None, :, None], groups=n * channels)
         return functional.conv2d(flat, kernel[:, None, None, :], groups=n * channels).view_as(images).clamp(0, 1)
+
+    def _cut_out(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        draw = _Draw(len(images), generator)
+        chosen, power = draw.share() < self.on_white, 2 + 4 * draw.share()  # of an ellipse, or nearly a rectangle
+        beyond = []
+        for side in images.shape[2:]:
+            middle, reach = 0.15 * draw.signed(), 0.6 + 0.4 * draw.share()
+            place = torch.linspace(-1, 1, side) - middle[:, None]
+            beyond.append((place.abs() / reach[:, None]) ** power[:, None])
+        outside = (beyond[0][:, None, :, None] + beyond[1][:, None, None, :] > 1) & chosen.view(-1, 1, 1, 1)
+        return images.masked_fill(outside.to(images.device), 1.0)
 
     def _erase(self, images: Tensor, generator: torch.Generator) -> Tensor:
         draw = _Draw(len(images), generator)

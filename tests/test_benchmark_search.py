@@ -19,7 +19,7 @@ from indexer.history import Coming
 
 ROOT = Path(__file__).resolve().parent.parent
 SVG = "{http://www.w3.org/2000/svg}"
-NAMES = ("charts", "databases", "growth", "made", "methods", "peers", "report", "rows", "search")
+NAMES = ("charts", "databases", "growth", "made", "methods", "peers", "recalls", "report", "rows", "search")
 
 
 @pytest.fixture
@@ -62,17 +62,17 @@ def test_made_embeddings_depend_on_the_seed_alone(program):
 
 
 def test_both_recalls_are_what_counting_gives(program):
-    search, made = program("search"), program("made")
+    recalls, made = program("recalls"), program("made")
     exact = np.array([[0, 1, 2], [3, 4, 5], [6, 7, 8]])
     found = np.array([[0, 1, 9], [5, 3, -1], [9, 9, 6]])
     labels = np.array([0, 0, 1, 1, 2, 2, 3, 3, 3, 4])
     data = made.Set(np.empty((10, 1), np.float32), labels, np.empty((3, 1), np.float32), np.array([4, 2, -1]))
 
-    assert search.ann_recall(found, exact, 3) == pytest.approx((2 + 2 + 1) / 9)
-    assert search.ann_recall(found, exact, 1) == pytest.approx(1 / 3)
-    assert search.class_recall(found, data, 1) == 1 / 2
-    assert search.class_recall(found, data, 3) == 1
-    assert search.class_recall(np.full((3, 3), -1), data, 3) == 0
+    assert recalls.ann_recall(found, exact, 3) == pytest.approx((2 + 2 + 1) / 9)
+    assert recalls.ann_recall(found, exact, 1) == pytest.approx(1 / 3)
+    assert recalls.class_recall(found, data, 1) == 1 / 2
+    assert recalls.class_recall(found, data, 3) == 1
+    assert recalls.class_recall(np.full((3, 3), -1), data, 3) == 0
 
 
 def test_every_kind_is_measured_at_every_target_it_meets(program, monkeypatch):
@@ -119,19 +119,19 @@ def test_every_library_has_an_extra_of_its_own(program):
 
 @pytest.mark.parametrize("name", ["Hnswlib", "Usearch", "Scann", "Svs", "Lancedb", "MilvusLite"])
 def test_a_library_that_is_installed_finds_nearly_all_also_after_it_was_kept(program, name, tmp_path):
-    peers, search = program("peers"), program("search")
+    peers, recalls, search = program("peers"), program("recalls"), program("search")
     try:
         peer, again = getattr(peers, name)(), getattr(peers, name)()
     except ImportError:
         pytest.skip("it is not installed")
     data = program("made").made_set(1000, 16, 50, seed=0)
-    exact = search.exact_neighbours(data)
+    exact = recalls.exact_neighbours(data)
     search.built(peer, data, tmp_path)
     search.built(again, data, tmp_path)
 
     for one in (peer, again):
         found = one.search(data.queries, 10, one.settings()[-1], 1)
-        assert search.ann_recall(found, exact, 10) > 0.98
+        assert recalls.ann_recall(found, exact, 10) > 0.98
         assert one.bytes() > 1000 * 16
 
 
@@ -178,12 +178,28 @@ def test_a_chart_of_intervals_is_a_drawing_with_a_mark_for_each(program, tmp_pat
     assert "one & two" in [text.text for text in root.iter(f"{SVG}text")]
 
 
+def test_embeddings_too_many_for_memory_are_made_in_a_file_and_are_the_same(program, monkeypatch):
+    made = program("made")
+    kept = made.made_set(700, 8, 9, seed=3)
+    monkeypatch.setattr(made, "IN_MEMORY", 1)
+
+    mapped = made.made_set(700, 8, 9, seed=3)
+
+    assert isinstance(mapped.vectors, np.memmap)
+    np.testing.assert_array_equal(mapped.vectors, kept.vectors)
+    np.testing.assert_array_equal(mapped.queries, kept.queries)
+
+
 def test_growth_finds_the_power_by_which_the_rows_grow(program):
     sizes = (10_000, 100_000, 1_000_000)
     rows = [
         {"measure": f"{size:,} x 64, HNSW32 at 0.99, 1 thread, one by one", "value": 1e6 / size**0.5} for size in sizes
     ] + [{"measure": f"{size:,} x 64, HNSW32: bytes a vector", "value": 300} for size in sizes]
     rows.append({"measure": "10,000 x 64, IVF512,Flat: bytes a vector", "value": 300})
+    rows += [
+        {"measure": f"{size:,} x 64, {name},SQ8: bytes a vector", "value": 70}
+        for size, name in zip(sizes, ("IVF512", "IVF1024", "IVF4096_HNSW32"), strict=True)
+    ]
 
     value = {row["measure"]: row["value"] for row in program("growth").growth(rows)}
 
@@ -191,7 +207,8 @@ def test_growth_finds_the_power_by_which_the_rows_grow(program):
     assert value[f"{name}: time of a query grows as size to the power of"] == pytest.approx(0.5)
     assert value[f"{name}: a query among a billion, a guess"] == pytest.approx(1e9**0.5 / 1e3)
     assert value["HNSW32, 64 floats: a billion vectors, a guess"] == pytest.approx(300)
-    assert len(value) == 3
+    assert value["IVF,SQ8, 64 floats: a billion vectors, a guess"] == pytest.approx(70)
+    assert len(value) == 4
 
 
 def test_of_a_gallery_what_is_asked_about_is_left_out(program, tmp_path):

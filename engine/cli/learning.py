@@ -89,6 +89,9 @@ def train(
     ] = Augment().stroke,
     randaugment: Annotated[int, typer.Option(help="random changes of RandAugment; 0: off")] = Augment().randaugment,
     erase: Annotated[float, typer.Option(help="random erasing, share of the area; 0: off")] = Augment().erase,
+    on_white: Annotated[
+        float, typer.Option(help="share of the images of which a rounded part stays, on white; 0: off")
+    ] = Augment().on_white,
     cutmix: Annotated[float, typer.Option(help="share of batches that CutMix mixes; 0: off")] = default(
         TrainingSet, "cutmix"
     ),
@@ -123,6 +126,7 @@ def train(
                 stroke=stroke,
                 randaugment=randaugment,
                 erase=erase,
+                on_white=on_white,
             ),
             sampler=training.choose_sampler(
                 recipe, classes=classes_per_batch, images=images_per_class, k_shot=k_shot, siblings=siblings

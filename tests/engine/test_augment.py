@@ -217,3 +217,23 @@ def test_elastic_views_of_a_batch_wander_each_its_own_way():
     one, other = replace(OFF, elastic=0.05)(ramp, seeded())
 
     assert (one - other).abs().max() > 0.02
+
+
+def test_on_white_keeps_one_rounded_part_of_its_share_of_the_images_and_nothing_else():
+    pictures = 0.9 * images(400, 32)
+
+    views = replace(OFF, on_white=0.3)(pictures, seeded())
+
+    kept = torch.isclose(views, pictures, atol=1e-4).all(1)
+    assert torch.equal(views.permute(0, 2, 3, 1)[~kept], torch.ones(int((~kept).sum()), 3))
+    cut = kept[~kept.flatten(1).all(1)]
+    assert 0.2 < len(cut) / 400 < 0.4
+    assert 0.2 < cut.float().mean() < 0.9
+    for lines in (cut, cut.transpose(1, 2)):  # rounded: in each row and column what is kept is one piece
+        edges = lines.int().diff(dim=2, prepend=torch.zeros(len(cut), 32, 1), append=torch.zeros(len(cut), 32, 1))
+        assert (edges == 1).sum(2).max() == 1
+
+
+def test_on_white_is_a_share():
+    with pytest.raises(ArgumentError, match="share"):
+        Augment(on_white=1.5)
