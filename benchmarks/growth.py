@@ -1,7 +1,8 @@
 """What a billion vectors would need: a line through what search takes at each size, drawn on.
 
-Reads what ``benchmarks/search.py`` has kept. Time and memory are taken to grow as a power of the number of vectors,
-fitted to at least three sizes; a line drawn on from a million to a billion is a guess, and is called one.
+Reads what ``benchmarks/search.py`` has kept, of at least three sizes. Time is taken to grow as a power of the number of
+vectors, memory as a fixed part and a part a vector; a line drawn on from a million to a billion is a guess, and is
+called one.
 
     python benchmarks/growth.py
 
@@ -32,6 +33,14 @@ def power(points: dict[int, float]) -> tuple[float, float]:
     return float(slope), float(np.exp(start + slope * np.log(FAR)))
 
 
+def each_of_many(points: dict[int, float]) -> float:
+    """Return what a vector takes where so many share the fixed part that it no longer counts."""
+    sizes, values = np.array(list(points), float), np.array(list(points.values()))
+    # What a vector takes is b + a / size. Divided by what was measured, each size's error counts alike.
+    terms = np.stack([np.ones(len(sizes)), 1 / sizes], axis=1) / values[:, np.newaxis]
+    return float(np.linalg.lstsq(terms, np.ones(len(sizes)), rcond=None)[0][0])
+
+
 def series(rows: Iterable[dict[str, Any]], pattern: re.Pattern[str]) -> dict[str, dict[int, float]]:
     """Return the values of each method by size, of those measured at enough sizes."""
     found: dict[str, dict[int, float]] = {}
@@ -49,9 +58,10 @@ def growth(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         slope, far = power({size: 1e3 / rate for size, rate in points.items()})
         fitted.append(row(f"{name}: time of a query grows as size to the power of", slope, ""))
         fitted.append(row(f"{name}: a query among a billion, a guess", far, "ms"))
+    rough = series((one for one in rows if one.get("exact_vectors_beside")), MEMORY)
     for name, points in series(rows, MEMORY).items():
-        _, far = power({size: each * size for size, each in points.items()})
-        fitted.append(row(f"{name}: a billion vectors, a guess", far / 1e9, "GB"))
+        more = {"exact_vectors_beside": True} if name in rough else {}
+        fitted.append(row(f"{name}: a billion vectors, a guess", each_of_many(points), "GB", **more))
     return fitted
 
 

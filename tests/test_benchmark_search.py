@@ -197,17 +197,23 @@ def test_growth_finds_the_power_by_which_the_rows_grow(program):
     ] + [{"measure": f"{size:,} x 64, HNSW32: bytes a vector", "value": 300} for size in sizes]
     rows.append({"measure": "10,000 x 64, IVF512,Flat: bytes a vector", "value": 300})
     rows += [
-        {"measure": f"{size:,} x 64, {name},SQ8: bytes a vector", "value": 70}
+        {
+            "measure": f"{size:,} x 64, {name},SQ8: bytes a vector",
+            "value": 70 + 2e6 / size,
+            "exact_vectors_beside": True,
+        }
         for size, name in zip(sizes, ("IVF512", "IVF1024", "IVF4096_HNSW32"), strict=True)
     ]
 
-    value = {row["measure"]: row["value"] for row in program("growth").growth(rows)}
+    found = {row["measure"]: row for row in program("growth").growth(rows)}
+    value = {measure: row["value"] for measure, row in found.items()}
 
     name = "HNSW32 at 0.99, 64 floats"
     assert value[f"{name}: time of a query grows as size to the power of"] == pytest.approx(0.5)
     assert value[f"{name}: a query among a billion, a guess"] == pytest.approx(1e9**0.5 / 1e3)
     assert value["HNSW32, 64 floats: a billion vectors, a guess"] == pytest.approx(300)
     assert value["IVF,SQ8, 64 floats: a billion vectors, a guess"] == pytest.approx(70)
+    assert found["IVF,SQ8, 64 floats: a billion vectors, a guess"]["exact_vectors_beside"]
     assert len(value) == 4
 
 
