@@ -31,7 +31,7 @@ crash-test: install  ## hurt writers in 300 ways and at every system call (about
 	$(BIN)/python tests/crash/crash.py
 	FIRSTSIGHT_STORIES=100 $(BIN)/python -m pytest tests/indexer/test_story.py
 
-bench-quick: install  ## every benchmark at toy size, so that none rots (3 to 5 minutes)
+bench-quick: install  ## every benchmark at toy size, so that none rots (2 to 3 minutes)
 	$(BIN)/python benchmarks/run.py --quick
 
 bench: install  ## every benchmark in full, and the report of them (hours, on a quiet machine)

@@ -3,8 +3,8 @@
     python benchmarks/fine_tune.py --out grocery.safetensors [--weights bundled] [--size 96] [--steps 300]
     python benchmarks/grocery.py --weights grocery.safetensors --fine-tuned --keep grocery_fine_tuned
 
-Each batch shows classes with their photos and their icon, so that both come to lie together. No test photo is learnt
-from, nor looked at. Interrupted, the same command goes on.
+Each batch shows classes with their photos and their icon, and some photos as an icon shows things, so that both come to
+lie together. No test photo is learnt from, nor looked at. Interrupted, the same command goes on.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ from engine.training import train
 from engine.training_set import TrainingSet
 from engine.transfer import Transfer
 
-VIEWS = Augment(rotation=15, translation=0.15, scale=0.5, shear=5, flip=True, colour=0.2, blur=0.01, erase=0.2)
+VIEWS = Augment(
+    rotation=15, translation=0.15, scale=0.5, shear=5, flip=True, colour=0.2, blur=0.01, erase=0.2, on_white=0.25
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +68,15 @@ def main() -> None:
             print(f"{step}/{steps} loss {loss:.3f}", file=sys.stderr, flush=True)
 
     train(
-        TrainingSet(training_folder(), augment=VIEWS, sampler=IconAndPhotos(n_classes=24, n_images=4)),
+        TrainingSet(training_folder(), augment=VIEWS, sampler=IconAndPhotos(n_classes=16, n_images=4)),
         chosen.out,
+        recipe="classification",
+        options={"contrast": 1.0},
         weights=chosen.weights,
         size=chosen.size,
         transfer=Transfer(layer_decay=chosen.layer_decay),
         steps=chosen.steps,
+        accumulate=2,
         learning_rate=chosen.learning_rate,
         seed=chosen.seed,
         on_step=say,
