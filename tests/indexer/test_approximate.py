@@ -93,3 +93,17 @@ def test_training_is_silent_and_an_index_is_the_same_each_time(random_units, cap
         assert size(one) == len(faiss.serialize_index(one))
 
     assert capfd.readouterr().err == ""
+
+
+def test_a_graph_over_the_lists_files_vectors_where_they_belong(random_units):
+    vectors = random_units(8000, dim=64)
+
+    index = built("IVF2048_HNSW32,Flat", vectors, np.arange(len(vectors)))
+
+    inverted = faiss.downcast_index(index)
+    filed = np.empty(len(vectors), np.int64)
+    for number in range(inverted.nlist):
+        ids = faiss.rev_swig_ptr(inverted.invlists.get_ids(number), inverted.invlists.list_size(number))
+        filed[ids] = number
+    centroids = inverted.quantizer.reconstruct_n(0, inverted.nlist)
+    assert (filed == (vectors @ centroids.T).argmax(axis=1)).mean() > 0.998
