@@ -89,6 +89,14 @@ STAGES = {
         lens=SHELF,
         accumulate=2,
     ),
+    "even": Stage(
+        "contrastive",
+        Balanced(n_classes=8, n_images=4, siblings=0.5),
+        Balanced(n_classes=10, n_images=3, siblings=0.5),
+        pen=RUBBER,
+        lens=SHELF,
+        accumulate=2,
+    ),
 }
 
 

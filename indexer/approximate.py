@@ -28,8 +28,8 @@ TRAINED = 1 << 16  # vectors that codes are fitted to
 # 100 needs half the time a query for the same ann_recall, and half the links.
 BUILD_BREADTH = 100
 GRAPH_LISTS = 8192  # with more lists, a graph finds the nearest centroids faster than looking at all
-# How broadly it looks for the list that a vector goes into. With FAISS's 16, one of twenty goes into a wrong list, where
-# its codes cannot say where it is: of 10,000,000 vectors an eighth of the neighbours was lost, however hard one searched.
+# How broadly it looks for the list that a vector goes into. With FAISS's 16 one of twenty goes into a wrong list, where
+# its codes cannot say where it is: of ten million an eighth of the neighbours was lost, however hard one searched.
 FILING_BREADTH = 64
 GATHERED = 4096  # vectors scored at once
 REDUCED = 8, 4  # of so many dimensions one is kept; embeddings vary along few
