@@ -2,9 +2,10 @@
 
     python benchmarks/train_bundled.py --stage both --start drawings.safetensors --out both.safetensors
     python benchmarks/train_bundled.py --stage classes --start both.safetensors --out classes.safetensors
-    python benchmarks/train_bundled.py --blend drawings.safetensors classes.safetensors --out blended.safetensors
-    python benchmarks/train_bundled.py --stage last --start blended.safetensors --out last.safetensors
-    python benchmarks/train_bundled.py --blend drawings.safetensors both.safetensors last.safetensors --out ...
+    python benchmarks/train_bundled.py --stage small --start classes.safetensors --out small.safetensors
+    python benchmarks/train_bundled.py --stage last --start small.safetensors --out last.safetensors
+    python benchmarks/train_bundled.py --stage even --start last.safetensors --out even.safetensors
+    python benchmarks/train_bundled.py --blend drawings.safetensors both.safetensors even.safetensors --shares ...
 
 Drawings: Omniglot's background set, 30 alphabets, each character turned by 90, 180 and 270 degrees as a further class.
 Photos: CIFAR-100 and Tiny ImageNet without the classes that benchmarks/heldout.py asks for. Interrupted, the same
@@ -55,6 +56,14 @@ class Stage:
 
 RUBBER = replace(PEN, elastic=0.06)
 SHELF = replace(LENS, on_white=0.25)
+LAST = Stage(
+    "contrastive",
+    Balanced(n_classes=6, n_images=4, siblings=0.5),
+    Balanced(n_classes=12, n_images=3, siblings=0.5),
+    pen=RUBBER,
+    lens=SHELF,
+    accumulate=2,
+)
 # Siblings of photos are classes of one set: what tells the sets apart, their sharpness, is nothing to learn. Where a
 # photo is compared with all classes, whatever its batch, two of a class do, so that more classes are seen.
 STAGES = {
@@ -81,21 +90,11 @@ STAGES = {
         accumulate=2,
         size=32,
     ),
-    "last": Stage(
-        "contrastive",
-        Balanced(n_classes=6, n_images=4, siblings=0.5),
-        Balanced(n_classes=12, n_images=3, siblings=0.5),
-        pen=RUBBER,
-        lens=SHELF,
-        accumulate=2,
-    ),
-    "even": Stage(
-        "contrastive",
-        Balanced(n_classes=8, n_images=4, siblings=0.5),
-        Balanced(n_classes=10, n_images=3, siblings=0.5),
-        pen=RUBBER,
-        lens=SHELF,
-        accumulate=2,
+    "last": LAST,
+    "even": replace(
+        LAST,
+        drawings=Balanced(n_classes=8, n_images=4, siblings=0.5),
+        photos=Balanced(n_classes=10, n_images=3, siblings=0.5),
     ),
 }
 

@@ -196,7 +196,7 @@ def one_thread() -> Iterator[None]:
 
 
 def _hasten(index: Any, seed: int) -> None:
-    """Train with k-means on few points, and without FAISS's warning on standard error of having few."""
+    """Train with k-means on few points, without FAISS's warning of having few; look broadly for a vector's list."""
     inverted: Any = faiss.downcast_index(faiss.extract_index_ivf(index))
     graph = getattr(faiss.downcast_index(inverted.quantizer), "hnsw", None)
     if graph is not None:
