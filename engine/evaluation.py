@@ -23,8 +23,9 @@ from engine.recognizer import Recognizer
 from engine.statistics import paired_test, wilson
 from indexer.errors import ArgumentError, ImageError, SourceError
 from indexer.gallery import Gallery
-from indexer.images import MAX_PIXELS, printable
+from indexer.images import MAX_PIXELS
 from indexer.pipeline import Progress, in_order
+from indexer.printable import printable
 from indexer.reader import chunks
 from indexer.search import Score
 from indexer.sources import Failure, Found, Listing, find

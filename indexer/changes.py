@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from indexer.gallery import Reference
-from indexer.images import printable
 from indexer.places import is_there
+from indexer.printable import printable
 
 Key = tuple[str, str]  # class name, content: what makes a reference one and the same
 

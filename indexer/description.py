@@ -14,8 +14,8 @@ from indexer import attributes, history, runtimes
 from indexer.attributes import Attributes, Place
 from indexer.errors import ArgumentError, ClassMissing
 from indexer.history import Change
-from indexer.images import printable
 from indexer.names import check_name, suggestion
+from indexer.printable import printable
 from indexer.reader import Reader, chunks
 from indexer.schema import images, references
 

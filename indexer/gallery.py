@@ -16,8 +16,8 @@ from indexer.errors import ArgumentError
 from indexer.gallery_asked import AskedGallery
 from indexer.gallery_opened import Reference
 from indexer.history import Change, Coming
-from indexer.images import printable
 from indexer.names import check_name
+from indexer.printable import printable
 from indexer.reader import Reader
 from indexer.repair import Repair
 from indexer.search import ClassHits, ReferenceHit

@@ -6,7 +6,6 @@ import hashlib
 import io
 import os
 import re
-import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,6 +32,7 @@ from PIL import (
 from indexer import regular
 from indexer.errors import ImageError
 from indexer.pixels import to_rgb, turn_of
+from indexer.printable import printable
 from indexer.quiet import quietly
 from indexer.regular import NotRegular
 
@@ -183,13 +183,6 @@ def looks_like_image(path: str | os.PathLike[str]) -> bool:
         return True
     except Exception:  # whatever a parser throws at foreign bytes, they are no image
         return False
-
-
-def printable(text: str) -> str:
-    """Return `text` fit for one line of UTF-8: control characters and undecodable bytes as backslash escapes."""
-    return "".join(
-        c.encode("unicode_escape").decode() if unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") else c for c in text
-    )
 
 
 def _refuse(path: str, reason: str) -> NoReturn:

@@ -14,9 +14,9 @@ from indexer.attributes import Attributes
 from indexer.catalog import Catalog
 from indexer.errors import EmbedderMismatch
 from indexer.history import Change, Coming
-from indexer.images import printable
 from indexer.lock import WriterLock
 from indexer.names import refuse_twins
+from indexer.printable import printable
 from indexer.reader import Reader, Row, chunks, unpacked
 from indexer.runtimes import Runtime
 from indexer.schema import embeddings, images, runtimes, thumbnails

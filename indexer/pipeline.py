@@ -27,6 +27,7 @@ from PIL import Image
 from indexer import images
 from indexer.errors import ArgumentError, FirstsightError, ImageError
 from indexer.places import Source
+from indexer.printable import printable
 from indexer.room import Room, shared_out
 from indexer.sources import Failure
 from indexer.stations import Clock
@@ -155,7 +156,7 @@ def identified(path: str, source: Source) -> str | Failure:
     try:
         return images.identify(source.read(path))
     except ImageError as error:
-        return Failure(images.printable(path), error.reason)
+        return Failure(printable(path), error.reason)
 
 
 @dataclass(frozen=True, slots=True)

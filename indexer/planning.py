@@ -13,10 +13,10 @@ from indexer import pipeline
 from indexer.changes import Changes, File, compare
 from indexer.errors import SourceError
 from indexer.gallery import Gallery, Reference
-from indexer.images import printable
 from indexer.names import refuse_twins
 from indexer.pipeline import Job, Progress, Unusable
 from indexer.places import Source, Stat
+from indexer.printable import printable
 from indexer.seen import Seen, settled, unsure
 from indexer.sources import Failure, Found
 from indexer.sources_opened import opened

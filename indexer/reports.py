@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from indexer.changes import Renamed
 from indexer.gallery import Gallery
-from indexer.images import printable
 from indexer.planning import Plan
+from indexer.printable import printable
 from indexer.sources import Failure
 from indexer.stations import Stations
 

@@ -13,9 +13,9 @@ from typing import NamedTuple
 from sqlalchemy import delete, insert, select
 
 from indexer.catalog import Catalog
-from indexer.images import printable
 from indexer.lock import WriterLock
 from indexer.places import Stat, is_there
+from indexer.printable import printable
 from indexer.reader import CHUNK, chunks
 from indexer.schema import files
 

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from indexer.errors import ArgumentError, SourceError
-from indexer.images import looks_like_image, printable
+from indexer.images import looks_like_image
 from indexer.names import check_name, fold
+from indexer.printable import printable
 
 CLUTTER: Final = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
 IMAGE_SUFFIXES: Final = (
@@ -41,7 +42,7 @@ class Failure:
     """Something that was left out, and why."""
 
     path: str
-    """Relative to the root, always printable: see `indexer.images.printable`."""
+    """Relative to the root, always printable: see `indexer.printable`."""
     reason: str
 
 

@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from indexer.errors import ImageError, SourceError
-from indexer.images import MAX_BYTES, printable
+from indexer.images import MAX_BYTES
 from indexer.places import Stat, file_stat
+from indexer.printable import printable
 from indexer.sources import IMAGE_SUFFIXES, Failure, Listing, check_depth
 from indexer.sources_tree import listed
 

@@ -15,9 +15,9 @@ from typing import Any, Final
 from indexer import images
 from indexer.attributes import checked, parsed
 from indexer.errors import ArgumentError, SourceError
-from indexer.images import printable
 from indexer.names import check_name
 from indexer.places import Stat, file_stat
+from indexer.printable import printable
 from indexer.sources import BAD_NAME, NOT_UTF8, Failure, Found, Listing, is_utf8, listing
 
 SUFFIXES: Final = (".csv", ".tsv", ".parquet")

@@ -8,8 +8,9 @@ from importlib import import_module
 from typing import Any
 
 from indexer.errors import ImageError, SourceError
-from indexer.images import MAX_BYTES, printable
+from indexer.images import MAX_BYTES
 from indexer.places import LARGEST, Stat
+from indexer.printable import printable
 from indexer.sources import Listing, check_depth
 from indexer.sources_tree import listed
 

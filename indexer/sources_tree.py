@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from indexer.errors import ArgumentError
-from indexer.images import printable
 from indexer.names import check_name
+from indexer.printable import printable
 from indexer.sources import BAD_NAME, CLUTTER, IMAGE_SUFFIXES, NOT_UTF8, Failure, Found, Listing, is_utf8, listing
 
 

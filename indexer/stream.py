@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from indexer.errors import ArgumentError, ImageError
 from indexer.gallery import Gallery
 from indexer.history import Coming, counted
-from indexer.images import ImageLike, load, printable
+from indexer.images import ImageLike, load
 from indexer.names import check_name, refuse_twins
 from indexer.pictures import Pictures
 from indexer.pipeline import Batches, Model, Progress, enough_for, in_order
+from indexer.printable import printable
 from indexer.reports import Report
 from indexer.room import Room, shared_out
 from indexer.sources import Failure

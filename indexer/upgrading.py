@@ -27,11 +27,12 @@ from indexer.alignment import Loss
 from indexer.catalog import Catalog
 from indexer.errors import GalleryError, ImageError, SourceError
 from indexer.gallery import Gallery
-from indexer.images import MAX_PIXELS, printable
+from indexer.images import MAX_PIXELS
 from indexer.lock import WriterLock
 from indexer.pipeline import Job, Model, Progress
 from indexer.places import Source, Stat
 from indexer.planning import silent, threads
+from indexer.printable import printable
 from indexer.reader import EmbedderRow, Reader, Row, chunks
 from indexer.room import MEMORY, in_bytes
 from indexer.runtimes import Runtime

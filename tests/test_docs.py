@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 
 from engine import cli, demo
-from engine.cli import display
 from engine.recipes import RECIPES
 from engine.weights import BUNDLED, read_checkpoint
 from indexer.conditions import Conditions, typed
@@ -44,7 +43,6 @@ def shell(line, monkeypatch):
     """Run a line of the shell; return what it prints, on a terminal as wide as it likes."""
     out = io.StringIO()
     monkeypatch.setattr(sys, "argv", shlex.split(line))
-    monkeypatch.setattr(display.out, "file", out)
     with contextlib.redirect_stdout(out), contextlib.suppress(SystemExit):
         cli.main()
     return out.getvalue()

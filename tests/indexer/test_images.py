@@ -14,7 +14,8 @@ from PIL import Image
 
 from indexer import images
 from indexer.errors import ImageError
-from indexer.images import decode, identify, load, looks_like_image, printable, read
+from indexer.images import decode, identify, load, looks_like_image, read
+from indexer.printable import printable
 
 
 def noise(height=12, width=16, seed=0):
