@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -86,7 +87,7 @@ class Ours:
     def search(self, queries: Vectors, k: int, setting: Choice, threads: int) -> Rows:
         faiss.omp_set_num_threads(threads)
         rows = candidates(self._index, setting, queries, k)
-        return rescored(queries, rows, self._vectors.__getitem__, k)[1]
+        return rescored(queries, rows, partial(self._vectors.take, axis=0), k)[1]
 
     def bytes(self) -> int:
         return size(self._index)

@@ -135,7 +135,7 @@ class Scann:
 class Svs:
     """Intel's Scalable Vector Search over half floats; its packed codes (LVQ, LeanVec) end the process elsewhere."""
 
-    name, extra, rescores, most = "SVS f16", "svs", False, 100_000  # the graph of a million takes it hours
+    name, extra, rescores, most = "SVS f16", "svs", False, 1_000_000
 
     def __init__(self) -> None:
         self._library = importlib.import_module("svs")

