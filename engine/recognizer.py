@@ -18,7 +18,7 @@ from engine.learned import load_score
 from engine.recognizing import Recognizing, listed
 from engine.runtime import choose_device
 from engine.runtime_trials import check_asked
-from engine.runtimes import RUNTIME, Runtimes
+from engine.runtimes import RUNTIME, Runtimes, working
 from engine.weights import load_embedder
 from indexer import build
 from indexer.errors import GalleryMissing, SourceError
@@ -28,8 +28,6 @@ from indexer.places import Source
 from indexer.search import Score
 from indexer.sources_opened import opened
 from indexer.thumbnails import thumbnail
-
-BYTES_A_PIXEL = 128  # of the network's input, that its layers' outputs take: measured for ResNet-101, batches of 32
 
 
 class Recognizer(Recognizing):
@@ -115,7 +113,8 @@ class Recognizer(Recognizing):
         again. Nothing that is known already is embedded again.
         """
         if not how.get("dry_run"):
-            self.runtimes.settle(folder, class_depth=how.get("class_depth", 1), progress=how.get("progress"))
+            told: Any = {name: how[name] for name in ("class_depth", "progress", "memory") if name in how}
+            self.runtimes.settle(folder, **told)
             how.setdefault("batch_size", self.runtimes.batch_size)
         return build.index(self.gallery, folder, BulkModel(self.embedder, self.runtimes), **how)
 
@@ -171,7 +170,7 @@ class BulkModel:
     @property
     def working(self) -> int:
         """Bytes that an image takes while it is embedded."""
-        return BYTES_A_PIXEL * self.embedder.preprocessing.size**2
+        return working(self.embedder)
 
     def prepare(self, image: Any) -> NDArray[np.uint8]:
         """Return the pixels of the network's input."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import logging
 import warnings
@@ -92,7 +93,8 @@ def unit(features: Vectors) -> Vectors:
 class Features(nn.Module):
     """An embedder without its last step, batch norm folded into the convolutions, for a runtime to convert.
 
-    Takes uint8 pixels ``(n, size, size, 3)``, returns features ``(n, dim)`` of any length. The embedder stays as it is.
+    Takes uint8 pixels ``(n, size, size, 3)``, returns features ``(n, dim)`` of any length. The embedder stays as it is:
+    nothing that has weights is shared with it, whatever this is converted to.
     """
 
     mean: Tensor
@@ -100,8 +102,10 @@ class Features(nn.Module):
 
     def __init__(self, embedder: Embedder) -> None:
         super().__init__()
-        self.backbone = fuse(embedder.backbone.eval())
-        self.projection = embedder.projection
+        # Tracing makes containers of its own, and folding copies each convolution: to copy all before would take the
+        # memory twice.
+        self.backbone = fuse(embedder.backbone.eval(), inplace=True)
+        self.projection = copy.deepcopy(embedder.projection)
         for name in ("mean", "std"):
             channels = torch.tensor(getattr(embedder.preprocessing, name), device=embedder.device)
             self.register_buffer(name, 255 * channels.view(1, 3, 1, 1))

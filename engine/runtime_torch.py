@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from engine.running import Features, Pixels, Running, Vectors, unit
 
 EXTRA: Final = ""
 SUFFIXES: Final = ()  # nothing is kept: folding takes a second
+_FOLDED: Final[WeakKeyDictionary[Embedder, dict[str, Features]]] = WeakKeyDictionary()
 PIECE: Final = 64  # images that go to a GPU at once: the next ones are copied while it computes
 
 
@@ -37,11 +39,10 @@ def make(embedder: Embedder, name: str, calibration: Pixels, path: Path) -> None
 
 
 def load(embedder: Embedder, name: str, path: Path, threads: int | None = None) -> Running:
-    """Return the embedder as a copy that runs faster."""
-    precision = torch.bfloat16 if name.endswith("-bf16") else torch.float32
-    network = Features(embedder).to(dtype=precision, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    """Return the embedder as a copy that runs faster: one copy, for however many threads."""
+    network = _folded(embedder, name)
     if embedder.device.type == "cuda":
-        return Running(name, _Cuda(network, embedder.device, compiled=precision is torch.bfloat16), embedder.dim)
+        return Running(name, _Cuda(network, embedder.device, compiled=name.endswith("-bf16")), embedder.dim)
 
     @torch.inference_mode()
     def run(pixels: Pixels) -> Vectors:
@@ -49,6 +50,14 @@ def load(embedder: Embedder, name: str, path: Path, threads: int | None = None) 
             return unit(network(torch.from_numpy(pixels).to(embedder.device)).float().cpu().numpy())
 
     return Running(name, run, embedder.dim)
+
+
+def _folded(embedder: Embedder, name: str) -> Features:
+    known = _FOLDED.setdefault(embedder, {})
+    if name not in known:
+        precision = torch.bfloat16 if name.endswith("-bf16") else torch.float32
+        known[name] = Features(embedder).to(dtype=precision, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return known[name]
 
 
 @contextmanager

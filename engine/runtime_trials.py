@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -90,6 +90,7 @@ def choose(
     asked: str,
     others: Collection[Runtime],
     scratch: Path,
+    most: int = BATCHES[-1],
     progress: Progress | None = None,
 ) -> tuple[Choice, Running, list[Path]]:
     """Return the fastest runtime whose embeddings may stand for those of plain float32, ready to run, and its files.
@@ -100,6 +101,7 @@ def choose(
         asked: "auto", a family or a name.
         others: what made the embeddings that are in the gallery already.
         scratch: a folder to write the files to.
+        most: images at once that there is memory for.
         progress: called with ("trying runtimes", done, total).
 
     Raises:
@@ -109,7 +111,8 @@ def choose(
     half = max(1, len(pixels) // 2)
     calibration, held_out = pixels[:half], pixels[half:] if len(pixels) > 1 else pixels
     reference = plain(embedder)
-    truth = reference.embed(held_out, batch_size=BATCHES[-1])
+    sizes = [size for size in BATCHES if size <= most] or [1]
+    truth = reference.embed(held_out, batch_size=1)  # it takes most memory, and time is not what it is asked for
     tried, left_out = [], {}
     names = candidates(embedder, asked)
     for done, name in enumerate(names):
@@ -117,7 +120,7 @@ def choose(
             progress("trying runtimes", done, len(names))
         try:
             label, path, running = _made(embedder, name, calibration, scratch)
-            vectors = running.embed(held_out, batch_size=BATCHES[-1])
+            vectors = running.embed(held_out, batch_size=sizes[-1])
             one = _Tried(label, path, running, Agreement.between(truth, vectors))
         except Exception as error:
             left_out[name] = f"fails: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
@@ -130,11 +133,11 @@ def choose(
     if not tried:
         name, reason = next(iter(left_out.items()))
         raise RuntimeMismatch(f"the runtime {name} cannot be used: it {reason}; use --runtime torch")
-    rates = _rates({one.running.name: one.running for one in tried}, held_out[: BATCHES[1]])
+    rates = _rates({one.running.name: one.running for one in tried}, held_out[: sizes[-1]][: BATCHES[1]])
     best = max(tried, key=lambda one: rates[one.running.name])
-    choice = Choice(best.running.name, best.label, best.agreement, BATCHES[-1], None, rates, left_out)
+    choice = Choice(best.running.name, best.label, best.agreement, sizes[-1], None, rates, left_out)
     files = [best.path.with_suffix(suffix) for suffix in family_of(choice.name).SUFFIXES]
-    return *_settled(embedder, choice, best, held_out), files
+    return *_settled(embedder, choice, best, held_out, sizes), files
 
 
 def _made(embedder: Embedder, name: str, calibration: Pixels, scratch: Path) -> tuple[str, Path, Running]:
@@ -176,13 +179,15 @@ def _rates(running: Mapping[Key, Running], batch: Pixels) -> dict[Key, float]:
     return {key: round(len(batch) / median(times), 2) for key, times in in_turns(running, batch).items()}
 
 
-def _settled(embedder: Embedder, choice: Choice, best: _Tried, pixels: Pixels) -> tuple[Choice, Running]:
+def _settled(
+    embedder: Embedder, choice: Choice, best: _Tried, pixels: Pixels, sizes: Sequence[int]
+) -> tuple[Choice, Running]:
     """Find batch size and threads by measuring: the fewest of each that are as fast as any, but for a twentieth."""
-    most = torch.get_num_threads()  # what the user allows
-    counts = sorted({max(1, most // 2), most}) if embedder.device.type == "cpu" else [None]
+    allowed = torch.get_num_threads()  # by the user
+    counts = sorted({max(1, allowed // 2), allowed}) if embedder.device.type == "cpu" else [None]
     running = {count: family_of(choice.name).load(embedder, choice.name, best.path, count) for count in counts}
     rates: dict[tuple[int, int | None], float] = {}
-    for size in BATCHES:
+    for size in sizes:
         batch = np.resize(pixels, (size, *pixels.shape[1:]))
         rates |= {(size, count): rate for count, rate in _rates(running, batch).items()}
     size, threads = next(key for key, rate in rates.items() if GAIN * rate >= max(rates.values()))

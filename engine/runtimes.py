@@ -17,17 +17,21 @@ from engine import runtime_kept
 from engine.embedder import Embedder
 from engine.running import Pixels, Running, Vectors, plain
 from engine.runtime_kept import Choice
-from engine.runtime_trials import SAMPLE, check_asked, choose, family_of, fits
+from engine.runtime_trials import BATCHES, SAMPLE, check_asked, choose, family_of, fits
 from indexer.errors import ImageError
 from indexer.gallery import Gallery
 from indexer.images import read
 from indexer.pipeline import Progress
 from indexer.places import Source
+from indexer.room import MEMORY, shared_out
 from indexer.runtimes import Runtime, require_alike, strangers
 from indexer.sources_opened import opened
 
 RUNTIME: Final = "auto"
 BATCH: Final = 32
+# Of the network's input, that layers' outputs take: ResNet-101 takes 500 layer by layer, 250 to 400 with batch norm
+# folded, and what several threads have freed and the C library keeps comes to nearly as much again.
+BYTES_A_PIXEL: Final = 800
 WORTH: Final = 60.0  # seconds of embedding ahead for which it is worth while to convert and to try: that takes as long
 
 
@@ -69,13 +73,21 @@ class Runtimes:
             return np.empty((0, self.embedder.dim), np.float32)
         return self._running.embed(pixels, batch_size=self.batch_size)
 
-    def settle(self, images: object, *, class_depth: int = 1, progress: Progress | None = None) -> None:
+    @property
+    def working(self) -> int:
+        """Bytes that an image takes while it is embedded."""
+        return working(self.embedder)
+
+    def settle(
+        self, images: object, *, class_depth: int = 1, progress: Progress | None = None, memory: int | str = MEMORY
+    ) -> None:
         """Choose, if it is worth while, before a source of images is embedded; an iterable shows none beforehand.
 
         Args:
             images: what ``indexer.build.index`` will be given.
             class_depth: as there.
             progress: called with ("trying runtimes", done, total).
+            memory: that the process shall keep to: larger batches are not tried. To convert may take more.
         """
         if self.choice is not None:
             if self._running is not None and self.choice.name == plain(self.embedder).name:
@@ -87,7 +99,7 @@ class Runtimes:
         files = source.listing().files
         sample = list(_prepared(self.embedder, (partial(source.read, files[at].path) for at in _spread(len(files)))))
         if sample and (self._running is None or self._worth(sample[:2], len(files) - len(self.gallery))):
-            self._choose(sample, progress)
+            self._choose(sample, progress, most=shared_out(memory, self, BATCHES[-1])[1])
 
     def _worth(self, some: Sequence[Pixels], ahead: int) -> bool:
         """Tell by embedding some images whether so many more would take long."""
@@ -117,7 +129,7 @@ class Runtimes:
         require_alike(runtime, self.gallery.runtimes(), self.gallery.path)
         self.gallery.runtime = runtime
 
-    def _choose(self, sample: Sequence[Pixels], progress: Progress | None = None) -> None:
+    def _choose(self, sample: Sequence[Pixels], progress: Progress | None = None, *, most: int = BATCHES[-1]) -> None:
         with tempfile.TemporaryDirectory(dir=self.gallery.path, prefix=".runtime-") as scratch:
             choice, self._running, files = choose(
                 self.embedder,
@@ -125,10 +137,16 @@ class Runtimes:
                 asked=self.asked,
                 others=self.gallery.runtimes(),
                 scratch=Path(scratch),
+                most=most,
                 progress=progress,
             )
             runtime_kept.save(self.gallery.path, self.embedder, choice, files)
         self.choice, self.gallery.runtime = choice, choice.runtime
+
+
+def working(embedder: Embedder) -> int:
+    """Return the bytes of the process's memory that an image takes while it is embedded; a GPU has its own."""
+    return BYTES_A_PIXEL * embedder.preprocessing.size**2 if embedder.device.type == "cpu" else 0
 
 
 def _loaded(embedder: Embedder, choice: Choice, files: Sequence[Path]) -> Running:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,6 @@ def load_embedder(weights: str | os.PathLike[str] = "imagenet", *, device: torch
 
 
 def _imagenet() -> Embedder:
-    embedder = Embedder("resnet101")
     try:
         state = torch.hub.load_state_dict_from_url(
             IMAGENET.url, progress=True, check_hash=True, map_location="cpu", weights_only=True
@@ -51,7 +50,22 @@ def _imagenet() -> Embedder:
             f"the imagenet weights cannot be downloaded ({error}): without a network use the weights 'bundled' "
             "that come with this package, or a FILE that `firstsight train` wrote"
         ) from error
-    embedder.backbone.load_state_dict({k: v for k, v in state.items() if not k.startswith("fc.")})
+    weights = {f"backbone.{name}": tensor for name, tensor in state.items() if not name.startswith("fc.")}
+    return _filled(weights, lambda: Embedder("resnet101"))
+
+
+def _filled(state: dict[str, Tensor], make: Callable[[], Embedder]) -> Embedder:
+    """Return an embedder whose weights are the tensors of ``state``: memory for them is taken once.
+
+    Raises:
+        RuntimeError: they do not fit it.
+    """
+    with torch.device("meta"):  # nothing is drawn
+        embedder = make()
+    for name, tensor in state.items():
+        if tensor.ndim == 4:  # one after the other, so that the old one goes before the next one comes
+            state[name] = tensor.contiguous(memory_format=torch.channels_last)
+    embedder.load_state_dict(state, assign=True)
     return embedder
 
 
@@ -59,8 +73,8 @@ def _from_file(weights: str | os.PathLike[str]) -> Embedder:
     path = checkpoint_file(weights)
     card, state = read_checkpoint(path, prefix="embedder.")
     try:
-        embedder = Embedder.from_description(card["embedder"])
-        embedder.load_state_dict(without_prefix(state, "embedder."))
+        state = without_prefix(state, "embedder.")
+        embedder = _filled(state, lambda: Embedder.from_description(card["embedder"]))
     except (KeyError, TypeError, RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise WeightsError(f"{path}: the weights do not fit the embedder that they describe ({reason})") from error
@@ -90,6 +104,10 @@ def _compact(tensor: Tensor) -> Tensor:
     return tensor.half() if tensor.is_floating_point() else tensor
 
 
+def _whole(tensor: Tensor) -> Tensor:
+    return tensor.float() if tensor.is_floating_point() else tensor
+
+
 def read_checkpoint(path: Path, *, prefix: str = "") -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Return a checkpoint's card and its tensors, float32 again: only those whose names begin with ``prefix``.
 
@@ -100,14 +118,14 @@ def read_checkpoint(path: Path, *, prefix: str = "") -> tuple[dict[str, Any], di
         with safe_open(path, framework="pt") as file:
             card = json.loads((file.metadata() or {}).get("firstsight", "null"))
             names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118 - it is no dictionary
-            state = {name: file.get_tensor(name) for name in names}
+            state = {name: _whole(file.get_tensor(name)) for name in names}
     except (SafetensorError, OSError, ValueError) as error:
         raise WeightsError(f"{path}: not a safetensors file, or damaged ({error})") from error
     if not isinstance(card, dict) or "embedder" not in card:
         raise WeightsError(f"{path}: not a checkpoint that `firstsight train` wrote")
     if card.get("format") != FORMAT:
         raise WeightsError(f"{path}: checkpoint format {card.get('format')}, this version reads {FORMAT}: upgrade it")
-    return card, {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
+    return card, state
 
 
 def without_prefix(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

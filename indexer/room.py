@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -46,6 +47,12 @@ def resident() -> int:
         import resource  # noqa: PLC0415 (not on every system that has no /proc)
 
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def hand_back() -> None:
+    """Give the system what this process has freed: the C library keeps it else, and it would count as held."""
+    with suppress(OSError, AttributeError, TypeError):  # other libraries than GNU's have no such call
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 class Room:
@@ -99,6 +106,7 @@ def shared_out(memory: int | str, model: Any, batch_size: int) -> tuple[Room, in
     Pictures and network get half each of what the process does not hold already. A model may say in ``working`` how
     many bytes an image takes while it is embedded; of one that does not, any batch fits.
     """
+    hand_back()
     half = max(LEAST, (in_bytes(memory) - resident()) // 2)
     each = getattr(model, "working", 0)
     return Room(half), max(1, min(batch_size, half // each)) if each else batch_size

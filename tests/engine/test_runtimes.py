@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import gc
 import json
 import sys
+import weakref
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +16,7 @@ from engine.preprocessing import Preprocessing
 from engine.recognizer import Recognizer, index_folder
 from engine.running import Agreement, Running, plain
 from engine.runtime_trials import candidates, choose
+from engine.runtimes import BYTES_A_PIXEL, working
 from indexer.errors import ArgumentError, FirstsightError, RuntimeMismatch
 from indexer.gallery import Gallery
 from indexer.runtimes import Runtime
@@ -252,6 +256,54 @@ def test_a_fast_runtime_that_computes_wrongly_is_not_chosen(noise, embedder, pix
     assert choice.agreement.worst > 0.9999
     with pytest.raises(RuntimeMismatch, match="use --runtime torch"):
         choose(embedder, pixels, asked="openvino", others=[], scratch=tmp_path)
+
+
+def test_no_more_images_are_tried_at_once_than_there_is_memory_for(embedder, pixels, only, tmp_path):
+    seen = []
+
+    def run(batch):
+        seen.append(len(batch))
+        return plain(embedder).embed(batch)
+
+    only(torch=Fake("torch-float32", run))
+
+    few, *_ = choose(embedder, pixels, asked="auto", others=[], scratch=tmp_path, most=9)
+    assert (max(seen), few.batch_size <= 8) == (8, True)
+    seen.clear()
+    choose(embedder, pixels, asked="auto", others=[], scratch=tmp_path, most=0)
+    assert set(seen) == {1}
+
+
+def test_an_image_on_a_gpu_takes_none_of_the_memory_of_the_process(embedder):
+    assert working(embedder) == BYTES_A_PIXEL * 16**2
+    assert working(embedder.to("meta")) == 0
+
+
+@pytest.mark.parametrize("backbone", ["conv4", "resnet101-slim"])
+def test_what_a_runtime_is_converted_to_changes_nothing_of_the_embedder(backbone):
+    made = Embedder(backbone, dim=5, preprocessing=Preprocessing.whole(32)).eval()
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), np.uint8)
+    before, truth = {name: tensor.clone() for name, tensor in made.state_dict().items()}, plain(made).embed(pixels)
+
+    rough = runtime_torch.load(made, "torch-bf16", Path())
+
+    assert Agreement.between(truth, rough.embed(pixels)).mean > 0.9
+    assert all(tensor.dtype == before[name].dtype for name, tensor in made.state_dict().items())
+    assert all(torch.equal(tensor, before[name]) for name, tensor in made.state_dict().items())
+    assert np.array_equal(plain(made).embed(pixels), truth)
+
+
+def test_threads_share_one_folded_copy_which_goes_with_the_embedder():
+    made = Embedder("conv4", preprocessing=Preprocessing.whole(16)).eval()
+    one, other = (runtime_torch.load(made, "torch-float32", Path(), count) for count in (1, 2))
+    folded = weakref.ref(runtime_torch._folded(made, "torch-float32"))
+    pixels = some_pixels()[:3]
+
+    np.testing.assert_allclose(one.embed(pixels), other.embed(pixels), atol=1e-6)
+    assert len(runtime_torch._FOLDED[made]) == 1
+    del one, other, made
+    gc.collect()
+    assert folded() is None
 
 
 def test_a_runtime_that_fails_is_passed_over_and_told(embedder, pixels, only, tmp_path):

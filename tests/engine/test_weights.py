@@ -28,6 +28,16 @@ def test_a_checkpoint_gives_back_the_embedder_to_half_precision(embedder, weight
     assert again.preprocessing == embedder.preprocessing
 
 
+def test_loading_draws_no_weights_to_replace_them(weights):
+    before = torch.get_rng_state()
+    loaded = load_embedder(weights)
+
+    assert torch.equal(torch.get_rng_state(), before)
+    filters = [tensor for tensor in loaded.state_dict().values() if tensor.ndim == 4]
+    assert filters
+    assert all(tensor.is_contiguous(memory_format=torch.channels_last) for tensor in filters)
+
+
 def test_loading_twice_gives_the_same_fingerprint(weights):
     assert load_embedder(weights).fingerprint == load_embedder(str(weights)).fingerprint
 
