@@ -40,8 +40,11 @@ class Classification(Recipe):
         self.classes = nn.Parameter(torch.empty(0, dim))
 
     def begin(self, classes: int) -> None:
-        """Draw a vector for each class, in all directions alike."""
-        self.classes = nn.Parameter(torch.randn(classes, self.classes.shape[1]))
+        """Draw a vector for each class, in all directions alike.
+
+        Of length 1: Adam's steps are of one size, and only the direction counts, so longer ones would turn more slowly.
+        """
+        self.classes = nn.Parameter(nn.functional.normalize(torch.randn(classes, self.classes.shape[1]), dim=1))
 
     def end(self) -> None:
         """Forget the class vectors: a gallery knows other classes."""

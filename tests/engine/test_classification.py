@@ -71,6 +71,23 @@ def test_contrast_adds_that_much_of_the_contrastive_loss_of_the_batch():
     assert more - plain == pytest.approx(0.5 * Contrastive().loss(Given(), given).item(), rel=1e-5)
 
 
+@pytest.mark.parametrize("dim", [16, 2048])
+def test_class_vectors_turn_to_their_images_within_some_steps_of_any_network(dim):
+    torch.manual_seed(0)
+    recipe = Classification(dim=dim)
+    recipe.begin(16)
+    given = Batch(torch.eye(16, dim), torch.arange(16))
+    optimizer = torch.optim.AdamW(recipe.parameters(), lr=1e-3)
+    first = recipe.loss(Given(), given).item()
+
+    for _ in range(200):
+        optimizer.zero_grad()
+        recipe.loss(Given(), given).backward()
+        optimizer.step()
+
+    assert recipe.loss(Given(), given).item() < 0.5 * first
+
+
 def test_the_class_vectors_are_left_behind_when_training_ends(photos, tmp_path):
     out = tmp_path / "w.safetensors"
     train(TrainingSet(photos), out, recipe="classification", weights=None, backbone="tiny", size=32, steps=2)
