@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.approximate import one_thread
+from indexer.approximate import OneThread
 from indexer.faiss_index import FaissIndex, Ids
 from indexer.snapshot import GATHERED, Snapshot
 from indexer.vectors import Vectors, cosines
@@ -75,7 +75,7 @@ def _nearest(index: FaissIndex, queries: Vectors, rivals: list[Rivals]) -> list[
     lengths = np.array([len(one.ids) for one in rivals])
     ids = np.fromiter(chain.from_iterable(one.ids for one in rivals), np.int64, lengths.sum())
     which, rows = np.repeat([one.query for one in rivals], lengths), index.rows(ids)
-    with one_thread() if len(queries) == 1 else nullcontext():  # it would wait longer for others than it works
+    with OneThread() if len(queries) == 1 else nullcontext():  # it would wait longer for others than it works
         rough = index.pairs(queries, which, rows)
     starts = np.cumsum(lengths) - lengths
     least = np.maximum.reduceat(rough, starts) - 2 * _rounding(index.dim)

@@ -10,7 +10,7 @@ from typing import Any, Final
 import faiss
 import numpy as np
 
-from indexer.approximate import CHUNK, Choice, Tell, built, candidates, ladder, one_thread, rescored, size
+from indexer.approximate import CHUNK, Choice, OneThread, Tell, built, candidates, ladder, rescored, size
 from indexer.errors import ArgumentError
 from indexer.faiss_index import Ids
 from indexer.promise import lower_bound, shares_found
@@ -142,7 +142,7 @@ def exact_scores(vectors: SomeVectors, rows: Ids, queries: Vectors, k: int) -> V
 def microseconds(search: Callable[[Vectors], object], queries: Vectors) -> float:
     """Return the median time of a query that comes alone, on one thread; other work on the machine does not count."""
     spent = []
-    with one_thread():
+    with OneThread():
         for _ in range(ROUNDS):
             for row in range(min(TIMED, len(queries))):
                 started = time.thread_time()
