@@ -6,8 +6,9 @@ import sys
 import warnings
 from collections.abc import Callable, Iterable
 from importlib import import_module
+from importlib.metadata import version
 from keyword import iskeyword
-from typing import Final, NoReturn
+from typing import Annotated, Final, NoReturn
 
 import typer
 from PIL import Image
@@ -53,10 +54,24 @@ def command(name: str) -> Callable[..., None]:
 
 def _app(names: Iterable[str]) -> typer.Typer:
     app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-    app.callback(help="Recognise things from one picture each.")(lambda: None)
+    app.callback(help="Recognise things from one picture each.")(_whole)
     for name in names:
         app.command(name=name)(command(name))
     return app
+
+
+def _say_version(asked: bool) -> None:
+    if asked:
+        display.out.print(f"firstsight {version('firstsight')}")
+        raise typer.Exit
+
+
+def _whole(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Say which version this is.")
+    ] = False,
+) -> None:
+    """Do nothing before a command."""
 
 
 def main() -> None:

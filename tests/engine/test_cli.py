@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,12 @@ def test_index_json_is_one_object_with_the_agreed_keys(run, photos, weights, tmp
         *("failed", "classes", "images", "revision", "seconds", "stations", "runtime"),
     }
     assert (report["added"], report["classes"], report["images"], report["failed"]) == (12, 4, 12, [])
+
+
+def test_version_is_that_of_the_project(run):
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+    assert run("--version") == (0, f"firstsight {project['version']}\n", "")
 
 
 def test_index_lists_what_it_left_out_and_goes_on(run, photos, weights, tmp_path):
