@@ -53,6 +53,10 @@ BACKBONES: dict[str, Callable[[int], nn.Module]] = {
 SMALLEST = {"conv4": 16}
 """Fewest pixels along a side that a network can see; 32 if not named here."""
 
+# Of the network's input, that layers' outputs take: ResNet-101 takes 500 layer by layer, 250 to 400 with batch norm
+# folded, and what several threads have freed and the C library keeps comes to nearly as much again.
+BYTES_A_PIXEL = 800
+
 
 class Embedder(nn.Module):
     """A backbone, its pooled features, an optional linear projection, and length 1.
@@ -84,6 +88,11 @@ class Embedder(nn.Module):
     def device(self) -> torch.device:
         """The device that holds the weights."""
         return next(self.parameters()).device
+
+    @property
+    def working(self) -> int:
+        """Bytes of the process's memory that an image takes while it is embedded; a GPU has its own."""
+        return BYTES_A_PIXEL * self.preprocessing.size**2 if self.device.type == "cpu" else 0
 
     @property
     def fingerprint(self) -> str:

@@ -18,7 +18,7 @@ from engine.learned import load_score
 from engine.recognizing import Recognizing, listed
 from engine.runtime import choose_device
 from engine.runtime_trials import check_asked
-from engine.runtimes import RUNTIME, Runtimes, working
+from engine.runtimes import RUNTIME, Runtimes
 from engine.weights import load_embedder
 from indexer import build
 from indexer.errors import GalleryMissing, SourceError
@@ -170,7 +170,7 @@ class BulkModel:
     @property
     def working(self) -> int:
         """Bytes that an image takes while it is embedded."""
-        return working(self.embedder)
+        return self.embedder.working
 
     def prepare(self, image: Any) -> NDArray[np.uint8]:
         """Return the pixels of the network's input."""

@@ -133,7 +133,7 @@ def choose(
     if not tried:
         name, reason = next(iter(left_out.items()))
         raise RuntimeMismatch(f"the runtime {name} cannot be used: it {reason}; use --runtime torch")
-    rates = _rates({one.running.name: one.running for one in tried}, held_out[: sizes[-1]][: BATCHES[1]])
+    rates = _rates({one.running.name: one.running for one in tried}, held_out[: min(sizes[-1], BATCHES[1])])
     best = max(tried, key=lambda one: rates[one.running.name])
     choice = Choice(best.running.name, best.label, best.agreement, sizes[-1], None, rates, left_out)
     files = [best.path.with_suffix(suffix) for suffix in family_of(choice.name).SUFFIXES]

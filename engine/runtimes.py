@@ -29,9 +29,6 @@ from indexer.sources_opened import opened
 
 RUNTIME: Final = "auto"
 BATCH: Final = 32
-# Of the network's input, that layers' outputs take: ResNet-101 takes 500 layer by layer, 250 to 400 with batch norm
-# folded, and what several threads have freed and the C library keeps comes to nearly as much again.
-BYTES_A_PIXEL: Final = 800
 WORTH: Final = 60.0  # seconds of embedding ahead for which it is worth while to convert and to try: that takes as long
 
 
@@ -73,11 +70,6 @@ class Runtimes:
             return np.empty((0, self.embedder.dim), np.float32)
         return self._running.embed(pixels, batch_size=self.batch_size)
 
-    @property
-    def working(self) -> int:
-        """Bytes that an image takes while it is embedded."""
-        return working(self.embedder)
-
     def settle(
         self, images: object, *, class_depth: int = 1, progress: Progress | None = None, memory: int | str = MEMORY
     ) -> None:
@@ -99,7 +91,7 @@ class Runtimes:
         files = source.listing().files
         sample = list(_prepared(self.embedder, (partial(source.read, files[at].path) for at in _spread(len(files)))))
         if sample and (self._running is None or self._worth(sample[:2], len(files) - len(self.gallery))):
-            self._choose(sample, progress, most=shared_out(memory, self, BATCHES[-1])[1])
+            self._choose(sample, progress, most=shared_out(memory, self.embedder, BATCHES[-1])[1])
 
     def _worth(self, some: Sequence[Pixels], ahead: int) -> bool:
         """Tell by embedding some images whether so many more would take long."""
@@ -142,11 +134,6 @@ class Runtimes:
             )
             runtime_kept.save(self.gallery.path, self.embedder, choice, files)
         self.choice, self.gallery.runtime = choice, choice.runtime
-
-
-def working(embedder: Embedder) -> int:
-    """Return the bytes of the process's memory that an image takes while it is embedded; a GPU has its own."""
-    return BYTES_A_PIXEL * embedder.preprocessing.size**2 if embedder.device.type == "cpu" else 0
 
 
 def _loaded(embedder: Embedder, choice: Choice, files: Sequence[Path]) -> Running:

@@ -6,7 +6,6 @@ import sys
 import warnings
 from collections.abc import Callable, Iterable
 from importlib import import_module
-from importlib.metadata import version
 from keyword import iskeyword
 from typing import Annotated, Final, NoReturn
 
@@ -54,7 +53,7 @@ def command(name: str) -> Callable[..., None]:
 
 def _app(names: Iterable[str]) -> typer.Typer:
     app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-    app.callback(help="Recognise things from one picture each.")(_whole)
+    app.callback(help="Recognise things from one picture each.")(_before_any_command)
     for name in names:
         app.command(name=name)(command(name))
     return app
@@ -62,16 +61,18 @@ def _app(names: Iterable[str]) -> typer.Typer:
 
 def _say_version(asked: bool) -> None:
     if asked:
+        from importlib.metadata import version  # noqa: PLC0415 - no other command needs it, and it takes 30 ms
+
         display.out.print(f"firstsight {version('firstsight')}")
         raise typer.Exit
 
 
-def _whole(
+def _before_any_command(
     _version: Annotated[
         bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Say which version this is.")
     ] = False,
 ) -> None:
-    """Do nothing before a command."""
+    """Hold the options that are not a command's."""
 
 
 def main() -> None:

@@ -11,12 +11,11 @@ import pytest
 import torch
 
 from engine import runtime_kept, runtime_torch, runtime_trials, runtimes
-from engine.embedder import Embedder
+from engine.embedder import BYTES_A_PIXEL, Embedder
 from engine.preprocessing import Preprocessing
 from engine.recognizer import Recognizer, index_folder
 from engine.running import Agreement, Running, plain
 from engine.runtime_trials import candidates, choose
-from engine.runtimes import BYTES_A_PIXEL, working
 from indexer.errors import ArgumentError, FirstsightError, RuntimeMismatch
 from indexer.gallery import Gallery
 from indexer.runtimes import Runtime
@@ -275,8 +274,8 @@ def test_no_more_images_are_tried_at_once_than_there_is_memory_for(embedder, pix
 
 
 def test_an_image_on_a_gpu_takes_none_of_the_memory_of_the_process(embedder):
-    assert working(embedder) == BYTES_A_PIXEL * 16**2
-    assert working(embedder.to("meta")) == 0
+    assert embedder.working == BYTES_A_PIXEL * 16**2
+    assert embedder.to("meta").working == 0
 
 
 @pytest.mark.parametrize("backbone", ["conv4", "resnet101-slim"])
