@@ -11,11 +11,13 @@ import pytest
 import torch
 
 from engine import runtime_kept, runtime_torch, runtime_trials, runtimes
+from engine.demo import write_images
 from engine.embedder import BYTES_A_PIXEL, Embedder
 from engine.preprocessing import Preprocessing
 from engine.recognizer import Recognizer, index_folder
 from engine.running import Agreement, Running, plain
 from engine.runtime_trials import candidates, choose
+from engine.weights import load_embedder
 from indexer.errors import ArgumentError, FirstsightError, RuntimeMismatch
 from indexer.gallery import Gallery
 from indexer.runtimes import Runtime
@@ -134,6 +136,17 @@ def test_a_runtime_keeps_the_order_and_does_not_mind_the_batch(name, converted, 
     np.testing.assert_allclose(running.embed(pixels[::-1]), together[::-1], atol=1e-5)
     assert running.embed([]).shape == (0, 12)
     assert np.abs(together[0] - together[1]).max() > 0.01
+
+
+@pytest.mark.parametrize("name", [name for name in installed() if str(name).endswith("-int8")])
+def test_eight_bits_keep_near_to_float32_even_for_the_images_least_like_those_they_were_calibrated_with(name, tmp_path):
+    embedder = load_embedder("bundled")
+    paths, *_ = write_images(tmp_path / "demo", seed=0, say=lambda _: None)
+    digits = np.stack([embedder.prepare(embedder.load(path).image) for path in paths[:160]])
+
+    *_, running = runtime_trials._made(embedder, name, digits[:32], tmp_path)
+
+    assert Agreement.between(plain(embedder).embed(digits[32:]), running.embed(digits[32:])).worst > 0.98
 
 
 @pytest.mark.parametrize("name", installed())
