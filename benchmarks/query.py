@@ -37,7 +37,7 @@ Times = NDArray[np.float64]
 Call = Callable[[Vectors], Any]
 
 DIM, K = 2048, 5
-CASES = ((10_000, 1), (1_000, 10))  # classes, references of each
+CASES = ((10_000, 1), (1_000, 10), (100, 1))  # classes, references of each; the last stays in the processor's cache
 MORE, SHARE = 200.0, 5.0  # goals: microseconds that a lone query may cost beyond FAISS, per cent in batches
 BATCH = 100
 OPENINGS = 9
