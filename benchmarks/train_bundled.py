@@ -6,7 +6,8 @@
     python benchmarks/train_bundled.py --stage last --start small.safetensors --out last.safetensors
     python benchmarks/train_bundled.py --stage small --start last.safetensors --out again.safetensors
     python benchmarks/train_bundled.py --stage whole --start again.safetensors --out whole.safetensors
-    python benchmarks/train_bundled.py --blend drawings.safetensors both.safetensors whole.safetensors --shares ...
+    python benchmarks/train_bundled.py --stage drawn --start whole.safetensors --out drawn.safetensors
+    python benchmarks/train_bundled.py --blend drawings.safetensors both.safetensors drawn.safetensors --shares ...
 
 Drawings: Omniglot's background set, 30 alphabets, each character turned by 90, 180 and 270 degrees as a further class.
 Photos: CIFAR-100 and Tiny ImageNet without the classes that benchmarks/heldout.py asks for. Interrupted, the same
@@ -99,6 +100,15 @@ STAGES = {
         pen=FELT,
         lens=SHELF,
         options={"contrast": 1.0},
+        accumulate=2,
+    ),
+    # Photos cost drawings: these are learnt last, and the more of them.
+    "drawn": Stage(
+        "contrastive",
+        Balanced(n_classes=10, n_images=4, siblings=0.5),
+        Balanced(n_classes=8, n_images=3, siblings=0.5),
+        pen=FELT,
+        lens=SHELF,
         accumulate=2,
     ),
 }
