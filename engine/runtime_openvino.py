@@ -63,8 +63,8 @@ def _in_eight_bits(model: Any, calibration: Pixels) -> Any:
     from nncf.quantization.range_estimator import RangeEstimatorParametersSet  # noqa: PLC0415
 
     dataset = nncf.Dataset([calibration[i : i + 1] for i in range(len(calibration))])
-    # By default what exceeds the mean of the images' extremes is cut off, and biases are corrected for it. Calibrated on
-    # some tens of images, those least like them then come out far from float32: at a cosine of 0.89, not 0.996.
+    # By default what exceeds the mean of the images' extremes is cut off, and biases are corrected for that. Calibrated
+    # on some tens of images, those least like them then come out far from float32: at a cosine of 0.89, not 0.996.
     parameters = nncf.AdvancedQuantizationParameters(
         activations_range_estimator_params=RangeEstimatorParametersSet.MINMAX, disable_bias_correction=True
     )
