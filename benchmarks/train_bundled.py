@@ -61,55 +61,41 @@ FELT = replace(RUBBER, scale=0.5, blur=0.06, stroke=0.06)
 SHELF = replace(LENS, on_white=0.25)
 # Siblings of photos are classes of one set: what tells the sets apart, their sharpness, is nothing to learn. Where a
 # photo is compared with all classes, whatever its batch, two of a class do, so that more classes are seen.
+BOTH = Stage(
+    "contrastive", Balanced(n_classes=8, n_images=4, siblings=0.5), Balanced(n_classes=16, n_images=4, siblings=0.5)
+)
+CLASSES = Stage(
+    "classification",
+    Balanced(n_classes=4, n_images=4, siblings=0.5),
+    Balanced(n_classes=22, n_images=2),
+    pen=RUBBER,
+    options={"contrast": 1.0},
+    accumulate=2,
+)
+LAST = Stage(
+    "contrastive",
+    Balanced(n_classes=6, n_images=4, siblings=0.5),
+    Balanced(n_classes=12, n_images=3, siblings=0.5),
+    pen=RUBBER,
+    lens=SHELF,
+    accumulate=2,
+)
+# At whole size, with as many drawings as LAST.
+WHOLE = replace(CLASSES, drawings=LAST.drawings, photos=Balanced(n_classes=19, n_images=2), pen=FELT, lens=SHELF)
 STAGES = {
-    "both": Stage(
-        "contrastive", Balanced(n_classes=8, n_images=4, siblings=0.5), Balanced(n_classes=16, n_images=4, siblings=0.5)
-    ),
-    "classes": Stage(
-        "classification",
-        Balanced(n_classes=4, n_images=4, siblings=0.5),
-        Balanced(n_classes=22, n_images=2),
-        pen=RUBBER,
-        options={"contrast": 1.0},
-        accumulate=2,
-    ),
+    "both": BOTH,
+    "classes": CLASSES,
     # At half the side a core learns three times as many images; "last" and "whole" get used to the rest (Touvron et al.
     # 2019, "Fixing the train-test resolution discrepancy", arXiv:1906.06423).
-    "small": Stage(
-        "classification",
-        Balanced(n_classes=8, n_images=4, siblings=0.5),
-        Balanced(n_classes=44, n_images=2),
-        pen=FELT,
-        lens=SHELF,
-        options={"contrast": 1.0},
-        accumulate=2,
-        size=32,
-    ),
-    "last": Stage(
-        "contrastive",
-        Balanced(n_classes=6, n_images=4, siblings=0.5),
-        Balanced(n_classes=12, n_images=3, siblings=0.5),
-        pen=RUBBER,
-        lens=SHELF,
-        accumulate=2,
-    ),
-    "whole": Stage(
-        "classification",
-        Balanced(n_classes=6, n_images=4, siblings=0.5),
-        Balanced(n_classes=19, n_images=2),
-        pen=FELT,
-        lens=SHELF,
-        options={"contrast": 1.0},
-        accumulate=2,
-    ),
+    "small": replace(WHOLE, drawings=BOTH.drawings, photos=Balanced(n_classes=44, n_images=2), size=32),
+    "last": LAST,
+    "whole": WHOLE,
     # Photos cost drawings: these are learnt last, and the more of them.
-    "drawn": Stage(
-        "contrastive",
-        Balanced(n_classes=10, n_images=4, siblings=0.5),
-        Balanced(n_classes=8, n_images=3, siblings=0.5),
+    "drawn": replace(
+        LAST,
+        drawings=Balanced(n_classes=10, n_images=4, siblings=0.5),
+        photos=Balanced(n_classes=8, n_images=3, siblings=0.5),
         pen=FELT,
-        lens=SHELF,
-        accumulate=2,
     ),
 }
 
