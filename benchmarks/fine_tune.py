@@ -1,6 +1,6 @@
 """GroceryStore, fine-tuned: weights learn from its train photos and icons, for `benchmarks/grocery.py` to ask.
 
-    python benchmarks/fine_tune.py --out grocery.safetensors [--weights bundled] [--size 96] [--steps 300]
+    python benchmarks/fine_tune.py --out grocery.safetensors [--weights bundled] [--size 64] [--steps 300]
     python benchmarks/grocery.py --weights grocery.safetensors --fine-tuned --keep grocery_fine_tuned
 
 Each batch shows classes with their photos and their icon, and some photos as an icon shows things, so that both come to

@@ -17,7 +17,7 @@ from engine.preprocessing import Preprocessing
 from engine.recognizer import Recognizer, index_folder
 from engine.running import Agreement, Running, plain
 from engine.runtime_trials import candidates, choose
-from engine.weights import load_embedder
+from engine.weights import BUNDLED, load_embedder
 from indexer.errors import ArgumentError, FirstsightError, RuntimeMismatch
 from indexer.gallery import Gallery
 from indexer.runtimes import Runtime
@@ -138,6 +138,7 @@ def test_a_runtime_keeps_the_order_and_does_not_mind_the_batch(name, converted, 
     assert np.abs(together[0] - together[1]).max() > 0.01
 
 
+@pytest.mark.skipif(not BUNDLED.exists(), reason="the package was built without its weights")
 @pytest.mark.parametrize("name", [name for name in installed() if str(name).endswith("-int8")])
 def test_eight_bits_keep_near_to_float32_even_for_the_images_least_like_those_they_were_calibrated_with(name, tmp_path):
     embedder = load_embedder("bundled")
