@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from protocols import HELD_OUT, embedded, episode_score, photo_classes
+from protocols import HELD_OUT, class_images, embedded, episode_score
 from rows import report, row
 
 from engine.embedder import Embedder
@@ -27,8 +27,7 @@ GOAL = 50.0
 
 def held_out_images(name: str) -> dict[str, list[Path]]:
     """Return the files of each held-out class of a set, of all splits."""
-    classes = photo_classes(name)
-    return {known: [path for folder in classes[known] for path in sorted(folder.iterdir())] for known in HELD_OUT[name]}
+    return class_images(name, HELD_OUT[name])
 
 
 def vectors_of(embedder: Embedder, images: dict[str, list[Path]]) -> tuple[NDArray[np.float32], list[str]]:

@@ -15,7 +15,7 @@ import hashlib
 import random
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +98,8 @@ SAME_THING = {
 }
 """Classes of a set that show what a held-out class of the other set shows, and that class: not learnt from either.
 
-They are chosen by their names. Pairs of two held-out classes (cattle and ox, bottle and pill bottle) need no line.
+They are chosen by their names. Pairs of two held-out classes (cattle and ox, bottle and pill bottle) need no line. As
+neither training nor benchmarks/heldout.py sees them, benchmarks/choose_shares.py chooses by them.
 """
 
 _SETS = {
@@ -118,6 +119,12 @@ def photo_classes(name: str) -> dict[str, list[Path]]:
     root = unpacked(archive) / inner
     classes = sorted(folder.name for folder in (root / splits[0]).iterdir())
     return {known: [root / split / known for split in splits] for known in classes}
+
+
+def class_images(name: str, known: Iterable[str]) -> dict[str, list[Path]]:
+    """Return the files of these classes of the set ``name``, of all splits."""
+    folders = photo_classes(name)
+    return {one: [path for folder in folders[one] for path in sorted(folder.iterdir())] for one in known}
 
 
 def photo_training_folder() -> Path:

@@ -59,6 +59,8 @@ class Stage:
 RUBBER = replace(PEN, elastic=0.06)
 FELT = replace(RUBBER, scale=0.5, blur=0.06, stroke=0.06)
 SHELF = replace(LENS, on_white=0.25)
+# Views that differ less: of a photo seen a few dozen times the network still makes more than its views can spoil.
+CALM = Augment(rotation=5, translation=0.08, scale=0.3, flip=True, colour=0.2, blur=0.01, on_white=0.15)
 # Siblings of photos are classes of one set: what tells the sets apart, their sharpness, is nothing to learn. Where a
 # photo is compared with all classes, whatever its batch, two of a class do, so that more classes are seen.
 BOTH = Stage(
@@ -90,6 +92,7 @@ STAGES = {
     "small": replace(WHOLE, drawings=BOTH.drawings, photos=Balanced(n_classes=44, n_images=2), size=32),
     "last": LAST,
     "whole": WHOLE,
+    "calm": replace(WHOLE, lens=CALM),
     # Photos cost drawings: these are learnt last, and the more of them.
     "drawn": replace(
         LAST,
@@ -116,9 +119,19 @@ def sets(stage: Stage) -> list[TrainingSet]:
 
 def blend(files: Sequence[str], shares: Sequence[float], out: str, seed: int) -> None:
     """Write the mean of several files' weights, the last one's card with it, made ready for use."""
+    embedder = blended(files, shares, seed)
+    card, _ = read_checkpoint(Path(files[-1]))
+    card["training"]["weights"] = card["training"]["weights"] and Path(card["training"]["weights"]).name
+    card["blend"] = {"files": [Path(file).name for file in files], "shares": list(shares), "seed": seed}
+    told = {name: card[name] for name in ("recipe", "training", "blend")}
+    save_checkpoint(Path(out), embedder, make_recipe(card["recipe"], embedder.dim, {}), told)
+
+
+def blended(files: Sequence[str], shares: Sequence[float], seed: int) -> Embedder:
+    """Return the mean of several files' weights, with a projection, ready for use."""
     if len(files) != len(shares):
         raise SystemExit("--shares: give as many as there are files")
-    (card, _), embedder = read_checkpoint(Path(files[-1])), load_embedder(files[0])
+    embedder = load_embedder(files[0])
     states = [one.backbone.state_dict() for one in (embedder, *map(load_embedder, files[1:]))]
     embedder.backbone.load_state_dict(
         {
@@ -130,11 +143,7 @@ def blend(files: Sequence[str], shares: Sequence[float], out: str, seed: int) ->
     )
     mixture = read_sets(sets(STAGES["both"]), embedder.preprocessing, Balanced())
     settle(embedder, mixture, seed)
-    embedder = whitened(embedder, mixture, seed)
-    card["training"]["weights"] = card["training"]["weights"] and Path(card["training"]["weights"]).name
-    card["blend"] = {"files": [Path(file).name for file in files], "shares": list(shares), "seed": seed}
-    told = {name: card[name] for name in ("recipe", "training", "blend")}
-    save_checkpoint(Path(out), embedder, make_recipe(card["recipe"], embedder.dim, {}), told)
+    return whitened(embedder, mixture, seed)
 
 
 def settle(embedder: Embedder, mixture: Mixture, seed: int, batches: int = 20) -> None:

@@ -22,7 +22,10 @@ from engine.preprocessing import Preprocessing
 from engine.weights import BUNDLED, load_embedder
 from indexer.sources import find
 
-NAMES = ("data", "filters", "grocery", "heldout", "omniglot", "protocols", "readers", "rows", "scale", "sync")
+NAMES = (
+    *("choose_shares", "data", "filters", "grocery", "heldout", "omniglot", "protocols", "readers", "rows", "scale"),
+    *("sync", "train_bundled"),
+)
 
 
 @pytest.fixture
@@ -112,6 +115,26 @@ def test_a_training_folder_of_photos_shows_nothing_that_a_held_out_class_shows(p
     monkeypatch.setitem(program("protocols").HELD_OUT, "cifar100", ("beaver",))
     images = program("heldout").held_out_images
     assert [path.name for path in images("cifar100")["beaver"]] == ["train.png", "test.png"]
+
+
+def test_shares_are_chosen_by_what_is_neither_learnt_nor_held_out(program):
+    protocols, choosing = program("protocols"), program("choose_shares")
+
+    for name, left_out in protocols.SAME_THING.items():
+        assert not protocols.held_out(name) & left_out.keys()
+    # Drawings decide among the mixtures that lose little of photos, and not beyond them.
+    assert choosing.chosen_of([(50.0, 70.0), (48.5, 80.0), (47.9, 90.0)]) == 1
+    assert choosing.chosen_of([(40.0, 90.0), (50.0, 70.0), (49.0, 60.0)]) == 1
+
+
+def test_a_drawing_in_a_mirror_has_left_and_right_exchanged(program, tmp_path):
+    pixels = np.zeros((3, 4), np.uint8)
+    pixels[1, 0] = 255
+    Image.fromarray(pixels).save(tmp_path / "drawing.png")
+
+    seen = program("choose_shares").in_a_mirror(tmp_path / "drawing.png")
+
+    assert np.argwhere(np.asarray(seen.convert("L"))).tolist() == [[1, 3]]
 
 
 def test_every_fifth_class_is_held_out_and_what_shows_the_same_is_of_the_other_set(program):

@@ -1,0 +1,102 @@
+"""The shares of the bundled weights' blend, chosen by what neither training nor any evaluation sees.
+
+Photos: 17 classes that are left out of training as they show what a held-out class shows (``SAME_THING`` in
+benchmarks/protocols.py), 5-way 1-shot, the mean of both sets. Drawings: the background characters in a mirror, which
+are other characters, 20-way 1-shot within an alphabet.
+The rule: photos may lose 2 points to the mixture that is best at them; of the mixtures that lose less, the one that is
+best at drawings.
+
+    python benchmarks/choose_shares.py drawings.safetensors photos.safetensors --shares 0,1 0.1,0.9 0.3,0.7
+
+Expected: see benchmarks/results/shares.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from data import unpacked
+from heldout import vectors_of
+from PIL import Image, ImageOps
+from protocols import SAME_THING, class_images, embedded
+from rows import report, row
+from train_bundled import blended
+
+from engine.embedder import Embedder
+from engine.few_shot import few_shot
+
+LOSS = 2.0  # points of photos that drawings may cost
+N_WAY, DRAWINGS, QUERIES, EPISODES = 20, 5, 4, 2000
+
+
+def photos(embedder: Embedder, seed: int) -> float:
+    """Return the mean accuracy, in per cent, of 5-way 1-shot episodes of both sets' classes left out."""
+    means = []
+    for name, left_out in SAME_THING.items():
+        vectors, labels = vectors_of(embedder, class_images(name, sorted(left_out)))
+        means.append(few_shot(vectors, labels, n_way=5, k_shot=1, episodes=EPISODES, seed=seed).mean)
+    return 100 * float(np.mean(means))
+
+
+def mirrored_drawings(embedder: Embedder, seed: int) -> float:
+    """Return the accuracy, in per cent, within the alphabets that have enough characters, seen in a mirror."""
+    alphabets = [sorted(folder.iterdir()) for folder in sorted(unpacked("omniglot/images_background.tar.xz").iterdir())]
+    characters = [folder for alphabet in alphabets if len(alphabet) >= N_WAY for folder in alphabet]
+    drawings = [drawing for folder in characters for drawing in sorted(folder.iterdir())[:DRAWINGS]]
+    found = few_shot(
+        embedded(embedder, drawings, in_a_mirror),
+        [str(drawing.parent) for drawing in drawings],
+        groups=[drawing.parent.parent.name for drawing in drawings],
+        n_way=N_WAY,
+        k_shot=1,
+        n_query=QUERIES,
+        episodes=EPISODES,
+        seed=seed,
+    )
+    return 100 * found.mean
+
+
+def in_a_mirror(drawing: Path) -> Image.Image:
+    """Return a drawing with left and right exchanged."""
+    with Image.open(drawing) as image:
+        return ImageOps.mirror(image.convert("RGB"))
+
+
+def chosen_of(accuracies: Sequence[tuple[float, float]]) -> int:
+    """Return the place of the mixture that the rule takes, of (photos, drawings) each."""
+    least = max(photo for photo, _ in accuracies) - LOSS
+    return max(
+        (place for place, (photo, _) in enumerate(accuracies) if photo >= least),
+        key=lambda place: accuracies[place][1],
+    )
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("files", nargs="+", help="weights to average")
+    arguments.add_argument(
+        "--shares", nargs="+", required=True, metavar="A,B,...", help="mixtures: a share of each file"
+    )
+    arguments.add_argument("--seed", type=int, default=0)
+    chosen = arguments.parse_args()
+    accuracies = []
+    for shares in chosen.shares:
+        embedder = blended(chosen.files, [float(share) for share in shares.split(",")], chosen.seed)
+        accuracies.append((photos(embedder, chosen.seed), mirrored_drawings(embedder, chosen.seed)))
+        print(f"{shares}: photos {accuracies[-1][0]:.2f} %, drawings {accuracies[-1][1]:.2f} %", file=sys.stderr)
+    best = chosen_of(accuracies)
+    names = " + ".join(Path(file).stem for file in chosen.files)
+    rows = [
+        row(f"{names} by {shares}: {what}{', chosen' if place == best else ''}", value, "%", seed=chosen.seed)
+        for place, (shares, both) in enumerate(zip(chosen.shares, accuracies, strict=True))
+        for what, value in zip(("photos left out, 5-way 1-shot", "mirrored drawings, 20-way 1-shot"), both, strict=True)
+    ]
+    report("shares", rows)
+
+
+if __name__ == "__main__":
+    main()
