@@ -25,6 +25,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import torch
 from data import unpacked
@@ -51,7 +52,7 @@ class Stage:
     photos: Balanced
     pen: Augment = PEN
     lens: Augment = LENS
-    options: dict[str, float] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
     accumulate: int = 1
     size: int = 64
 
@@ -84,6 +85,13 @@ LAST = Stage(
 )
 # At whole size, with as many drawings as LAST.
 WHOLE = replace(CLASSES, drawings=LAST.drawings, photos=Balanced(n_classes=19, n_images=2), pen=FELT, lens=SHELF)
+# Photos cost drawings: these are learnt last, and the more of them.
+DRAWN = replace(
+    LAST,
+    drawings=Balanced(n_classes=10, n_images=4, siblings=0.5),
+    photos=Balanced(n_classes=8, n_images=3, siblings=0.5),
+    pen=FELT,
+)
 STAGES = {
     "both": BOTH,
     "classes": CLASSES,
@@ -93,13 +101,9 @@ STAGES = {
     "last": LAST,
     "whole": WHOLE,
     "calm": replace(WHOLE, lens=CALM),
-    # Photos cost drawings: these are learnt last, and the more of them.
-    "drawn": replace(
-        LAST,
-        drawings=Balanced(n_classes=10, n_images=4, siblings=0.5),
-        photos=Balanced(n_classes=8, n_images=3, siblings=0.5),
-        pen=FELT,
-    ),
+    "drawn": DRAWN,
+    # Its teachers (--teachers): of drawings the weights that learnt nothing else, of photos those it begins with.
+    "taught": replace(DRAWN, recipe="distillation", options={"contrast": 0.5}, lens=CALM),
 }
 
 
@@ -183,6 +187,9 @@ def main() -> None:
     arguments.add_argument("--out", required=True)
     arguments.add_argument("--stage", choices=STAGES, default="both")
     arguments.add_argument("--start", help="weights to start from; from nothing if left out")
+    arguments.add_argument(
+        "--teachers", nargs=2, metavar="FILE", help="of drawings and of photos, where a stage has them"
+    )
     arguments.add_argument("--blend", nargs="+", metavar="FILE", help="learn nothing: average files")
     arguments.add_argument("--shares", nargs="+", type=float, default=[0.25, 0.75], help="of each file")
     arguments.add_argument("--steps", type=int, default=3000)
@@ -202,7 +209,7 @@ def main() -> None:
         sets(stage),
         chosen.out,
         recipe=stage.recipe,
-        options=stage.options,
+        options=stage.options | ({"teacher": chosen.teachers} if chosen.teachers else {}),
         weights=chosen.start,
         backbone="resnet101-slim",
         size=stage.size,

@@ -120,6 +120,7 @@ def train(
     sets = _listed(data)
     teaching = make_recipe(recipe, embedder.dim, {**(options or {}), **_sampler_of(sets)})
     transfer.prepare(embedder, teaching)
+    teaching.check(len(sets))
     images = read_sets(sets, embedder.preprocessing, teaching.sampler, on_reading)
     teaching.begin(images.classes)
     teaching.to(target)
@@ -155,7 +156,7 @@ def train(
         record=str(page),
         steps=run.step,
         images=images.count,
-        classes=images.classes,
+        classes=sum(images.classes),
         losses=losses,
         accuracy=max((accuracy for _, accuracy in run.measured), default=None),
         failed=images.failed,

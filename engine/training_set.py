@@ -69,9 +69,9 @@ class Mixture:
         return sum(len(images.pixels) for images in self.images)
 
     @property
-    def classes(self) -> int:
-        """Classes in all sets, those that quarter turns make included."""
-        return sum(len(images.rows_of) for images in self.images)
+    def classes(self) -> list[int]:
+        """Classes in each set, those that quarter turns make included."""
+        return [len(images.rows_of) for images in self.images]
 
     @property
     def failed(self) -> list[Failure]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from engine.recipes.classification import Classification
 from engine.recipes.contrastive import Contrastive
+from engine.recipes.distillation import Distillation
 from engine.recipes.gaussian_prototypical import GaussianPrototypical
 from engine.recipes.matching import Matching
 from engine.recipes.prototypical import Prototypical
@@ -19,12 +20,14 @@ RECIPES: dict[str, type[Recipe]] = {
     "matching": Matching,
     "relation": Relation,
     "classification": Classification,
+    "distillation": Distillation,
 }
 
 __all__ = [
     "RECIPES",
     "Classification",
     "Contrastive",
+    "Distillation",
     "GaussianPrototypical",
     "Matching",
     "Prototypical",

@@ -7,6 +7,8 @@ the training sets instead of the few of its batch, so that fewer batches teach t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -39,16 +41,16 @@ class Classification(Recipe):
         self.sampler = sampler or Balanced()
         self.classes = nn.Parameter(torch.empty(0, dim))
 
-    def begin(self, classes: int) -> None:
+    def begin(self, classes: Sequence[int]) -> None:
         """Draw a vector for each class, in all directions alike.
 
         Of length 1: Adam's steps are of one size, and only the direction counts, so longer ones would turn more slowly.
         """
-        self.classes = nn.Parameter(nn.functional.normalize(torch.randn(classes, self.classes.shape[1]), dim=1))
+        self.classes = nn.Parameter(nn.functional.normalize(torch.randn(sum(classes), self.classes.shape[1]), dim=1))
 
     def end(self) -> None:
         """Forget the class vectors: a gallery knows other classes."""
-        self.begin(0)
+        self.begin(())
 
     def loss(self, embedder: nn.Module, batch: Batch) -> Tensor:
         """Return the mean negative log-probability of the classes that the images show, and what contrast adds."""

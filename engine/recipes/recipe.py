@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import ClassVar
 
@@ -28,8 +29,11 @@ class Recipe(nn.Module):
     learned_score: ClassVar[bool] = False
     takes_mixed: ClassVar[bool] = False
 
-    def begin(self, classes: int) -> None:
-        """Be told how many classes the training sets hold, before the first batch: labels are 0..classes-1."""
+    def check(self, sets: int) -> None:
+        """Refuse, before anything is read, to learn from so many training sets, or without what that needs."""
+
+    def begin(self, classes: Sequence[int]) -> None:
+        """Be told how many classes each training set holds, before the first batch: labels go on from set to set."""
 
     def end(self) -> None:
         """Let go of what only training needs, before the recipe is written beside its embedder."""

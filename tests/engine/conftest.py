@@ -48,6 +48,21 @@ def weights(embedder, tmp_path) -> Path:
     return path
 
 
+@pytest.fixture
+def needed(tmp_path):
+    """Return the options that the recipe of a name cannot learn without."""
+
+    def options(recipe: str) -> dict[str, str]:
+        if recipe != "distillation":
+            return {}
+        torch.manual_seed(7)  # not the one that learns
+        teacher = tmp_path / "teacher.safetensors"
+        save_checkpoint(teacher, Embedder("tiny", preprocessing=Preprocessing.whole(32)), torch.nn.Module(), {})
+        return {"teacher": str(teacher)}
+
+    return options
+
+
 def draw(colour: tuple[int, int, int], seed: int, side: int = 40) -> Image.Image:
     """A square of a colour on a noisy ground."""
     random = np.random.default_rng(seed)

@@ -23,7 +23,7 @@ class Given(torch.nn.Module):
 def begun(classes, **options):
     torch.manual_seed(0)
     recipe = Classification(dim=5, **options)
-    recipe.begin(classes)
+    recipe.begin([classes])
     return recipe
 
 
@@ -75,7 +75,7 @@ def test_contrast_adds_that_much_of_the_contrastive_loss_of_the_batch():
 def test_class_vectors_turn_to_their_images_within_some_steps_of_any_network(dim):
     torch.manual_seed(0)
     recipe = Classification(dim=dim)
-    recipe.begin(16)
+    recipe.begin([16])
     given = Batch(torch.eye(16, dim), torch.arange(16))
     optimizer = torch.optim.AdamW(recipe.parameters(), lr=1e-3)
     first = recipe.loss(Given(), given).item()

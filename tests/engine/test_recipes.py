@@ -20,10 +20,11 @@ DIM = 24 * 9  # of the embedder below
 
 
 @pytest.fixture(params=sorted(RECIPES))
-def recipe(request):
+def recipe(request, needed):
     torch.manual_seed(0)
-    recipe = RECIPES[request.param](dim=DIM)
-    recipe.begin(32)
+    recipe = RECIPES[request.param](dim=DIM, **needed(request.param))
+    recipe.check(1)
+    recipe.begin([32])
     return recipe
 
 
