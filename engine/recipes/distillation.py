@@ -58,10 +58,12 @@ class Distillation(Recipe):
             ArgumentError: so it is.
             WeightsError: there are no such weights.
         """
+        if not self.teacher:
+            raise ArgumentError("distillation learns from a teacher: give it weights, as teacher=FILE")
         if len(self.teacher) not in {1, sets}:
-            wanted = "a teacher" if sets == 1 else f"one teacher, or one for each of the {sets} training sets"
             raise ArgumentError(
-                f"distillation learns from {wanted}, not from {len(self.teacher)}: give it weights, as teacher=FILE"
+                f"distillation: {len(self.teacher)} teachers for {sets} training set{'s' if sets > 1 else ''}, "
+                "give one for all or one for each"
             )
         for weights in self.teacher:
             if weights != "imagenet":

@@ -118,8 +118,8 @@ def test_the_weights_of_the_student_are_all_that_is_kept(photos, teachers, tmp_p
 @pytest.mark.parametrize(
     ("options", "refused", "told"),
     [
-        ({}, ArgumentError, "learns from a teacher, not from 0: give it weights, as teacher=FILE"),
-        ({"teacher": ["bundled", "bundled"]}, ArgumentError, "learns from a teacher, not from 2"),
+        ({}, ArgumentError, "learns from a teacher: give it weights, as teacher=FILE"),
+        ({"teacher": ["bundled", "bundled"]}, ArgumentError, "2 teachers for 1 training set, give one for all"),
         ({"teacher": "none.safetensors"}, WeightsError, "no weights 'none.safetensors'"),
         ({"teacher": "bundled", "temperature": 0}, ArgumentError, "temperature must be positive"),
     ],
