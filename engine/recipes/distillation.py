@@ -47,9 +47,8 @@ class Distillation(Recipe):
         self.teacher = [teacher] if isinstance(teacher, str) else list(teacher or ())
         self.temperature, self.contrast = temperature, contrast
         self.sampler = sampler or Balanced()
-        self._taught: list[
-            tuple[range | None, Embedder]
-        ] = []  # no modules of this one: they neither learn nor are kept
+        # The teachers are no modules of this one: they neither learn nor are kept.
+        self._taught: list[tuple[range | None, Embedder]] = []
 
     def check(self, sets: int) -> None:
         """Refuse to learn without a teacher, or with several that are not one for each training set.
