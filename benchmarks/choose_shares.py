@@ -24,7 +24,7 @@ from heldout import vectors_of
 from PIL import Image, ImageOps
 from protocols import SAME_THING, class_images, embedded
 from rows import report, row
-from train_bundled import blended
+from train_bundled import blend_images, blended
 
 from engine.embedder import Embedder
 from engine.few_shot import few_shot
@@ -83,9 +83,9 @@ def main() -> None:
     )
     arguments.add_argument("--seed", type=int, default=0)
     chosen = arguments.parse_args()
-    accuracies = []
+    accuracies, images = [], blend_images(chosen.files[0])
     for shares in chosen.shares:
-        embedder = blended(chosen.files, [float(share) for share in shares.split(",")], chosen.seed)
+        embedder = blended(chosen.files, [float(share) for share in shares.split(",")], images, chosen.seed)
         accuracies.append((photos(embedder, chosen.seed), mirrored_drawings(embedder, chosen.seed)))
         print(f"{shares}: photos {accuracies[-1][0]:.2f} %, drawings {accuracies[-1][1]:.2f} %", file=sys.stderr)
     best = chosen_of(accuracies)

@@ -123,7 +123,7 @@ def sets(stage: Stage) -> list[TrainingSet]:
 
 def blend(files: Sequence[str], shares: Sequence[float], out: str, seed: int) -> None:
     """Write the mean of several files' weights, the last one's card with it, made ready for use."""
-    embedder = blended(files, shares, seed)
+    embedder = blended(files, shares, blend_images(files[0]), seed)
     card, _ = read_checkpoint(Path(files[-1]))
     card["training"]["weights"] = card["training"]["weights"] and Path(card["training"]["weights"]).name
     card["blend"] = {"files": [Path(file).name for file in files], "shares": list(shares), "seed": seed}
@@ -131,8 +131,13 @@ def blend(files: Sequence[str], shares: Sequence[float], out: str, seed: int) ->
     save_checkpoint(Path(out), embedder, make_recipe(card["recipe"], embedder.dim, {}), told)
 
 
-def blended(files: Sequence[str], shares: Sequence[float], seed: int) -> Embedder:
-    """Return the mean of several files' weights, with a projection, ready for use."""
+def blend_images(file: str) -> Mixture:
+    """Return the images by which a blend is made ready for use, as the weights in ``file`` see them."""
+    return read_sets(sets(STAGES["both"]), load_embedder(file).preprocessing, Balanced())
+
+
+def blended(files: Sequence[str], shares: Sequence[float], mixture: Mixture, seed: int) -> Embedder:
+    """Return the mean of several files' weights, its statistics and projection made from ``mixture``."""
     if len(files) != len(shares):
         raise SystemExit("--shares: give as many as there are files")
     embedder = load_embedder(files[0])
@@ -145,7 +150,6 @@ def blended(files: Sequence[str], shares: Sequence[float], seed: int) -> Embedde
             for name, value in states[0].items()
         }
     )
-    mixture = read_sets(sets(STAGES["both"]), embedder.preprocessing, Balanced())
     settle(embedder, mixture, seed)
     return whitened(embedder, mixture, seed)
 
