@@ -13,6 +13,7 @@ from made import Vectors
 from numpy.typing import NDArray
 
 from indexer.approximate import Choice, built, candidates, factories, ladder, rescored, size
+from indexer.layout import gathered
 
 Rows = NDArray[np.int64]
 DEEP = 1024  # lists or breadth, beyond which no setting is tried
@@ -80,13 +81,15 @@ class Ours:
         faiss.omp_set_num_threads(threads)
         self._vectors = vectors
         self._index = built(self._factory, vectors, np.arange(len(vectors)))
+        self._rows = gathered(self._index, np.arange(len(vectors)))
 
     def settings(self) -> Sequence[Choice]:
         return [choice for choice in ladder(self._factory, len(self._vectors)) if choice.effort <= DEEP]
 
     def search(self, queries: Vectors, k: int, setting: Choice, threads: int) -> Rows:
         faiss.omp_set_num_threads(threads)
-        rows = candidates(self._index, setting, queries, k)
+        found = candidates(self._index, setting, queries, k)
+        rows = np.where(found < 0, -1, self._rows[found])
         return rescored(queries, rows, partial(self._vectors.take, axis=0), k)[1]
 
     def bytes(self) -> int:
@@ -94,9 +97,11 @@ class Ours:
 
     def save(self, folder: Path) -> None:
         faiss.write_index(self._index, str(folder / "index"))
+        np.save(folder / "rows.npy", self._rows)
 
     def load(self, folder: Path, vectors: Vectors) -> None:
         self._vectors, self._index = vectors, faiss.read_index(str(folder / "index"))
+        self._rows = np.load(folder / "rows.npy")
 
 
 def ours(count: int, dim: int) -> list[Method]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import faiss
 import numpy as np
@@ -13,6 +13,7 @@ import numpy as np
 from indexer.approximate import CHUNK, Choice, OneThread, Tell, built, candidates, ladder, rescored, size
 from indexer.errors import ArgumentError
 from indexer.faiss_index import Ids
+from indexer.layout import gathered
 from indexer.promise import lower_bound, shares_found
 from indexer.vectors import SomeVectors, Vectors, check_count
 
@@ -75,6 +76,13 @@ class Trial:
     keeps: bool
 
 
+class Made(NamedTuple):
+    """An index of FAISS, and which vector each of its rows is."""
+
+    index: Any
+    rows: Ids
+
+
 class Course:
     """What the kinds are measured with: the vectors that make an index, queries and their exact neighbours."""
 
@@ -89,7 +97,7 @@ class Course:
         """The lowest score that the nearest neighbour of a query has."""
         return float(min(scores[:, 0].min() for scores in self._exact))
 
-    def climb(self, factory: str, limit: float, *, seed: int, tell: Tell | None = None) -> tuple[Any, list[Trial]]:
+    def climb(self, factory: str, limit: float, *, seed: int, tell: Tell | None = None) -> tuple[Made, list[Trial]]:
         """Build a kind and raise its effort until it keeps the promise, or costs more than ``limit`` microseconds.
 
         Return the index and the trials. Either the last one keeps the promise, and is measured by queries that had no
@@ -97,36 +105,37 @@ class Course:
         """
         started = time.perf_counter()
         index = built(factory, self._vectors, self._rows, seed=seed, tell=tell)
+        made = Made(index, gathered(index, self._rows, seed=seed))
         seconds, bytes_a_vector = time.perf_counter() - started, size(index) / len(self._rows)
         budget = self._promise.bytes_a_vector
         fits = budget is None or bytes_a_vector <= budget
         trials: list[Trial] = []
         for choice in ladder(factory, len(self._rows)):
-            measured = self._measured(index, choice, CHOOSING)
+            measured = self._measured(made, choice, CHOOSING)
             if self._keeps(measured[1]):
-                measured = self._measured(index, choice, CONFIRMING)
+                measured = self._measured(made, choice, CONFIRMING)
             keeps = fits and self._keeps(measured[1])
             trials.append(Trial(choice, len(self._rows), *measured, bytes_a_vector, seconds, keeps))
             if keeps or not fits or measured[2] > limit:
                 break
-        return index, trials
+        return made, trials
 
-    def _measured(self, index: Any, choice: Choice, part: slice) -> tuple[float, float, float]:
+    def _measured(self, made: Made, choice: Choice, part: slice) -> tuple[float, float, float]:
         """Return ann_recall of the harder kind of queries, the lower end of its interval, a query's microseconds."""
         recalls, lows = [], []
         for queries, exact in zip(self._queries, self._exact, strict=True):
-            shares = shares_found(self._found(index, choice, queries[part]), exact[part])
+            shares = shares_found(self._found(made, choice, queries[part]), exact[part])
             recalls.append(float(shares.mean()))
             lows.append(lower_bound(shares, self._k))
-        cost = microseconds(lambda query: self._found(index, choice, query), self._queries[0][part])
+        cost = microseconds(lambda query: self._found(made, choice, query), self._queries[0][part])
         return min(recalls), min(lows), cost
 
     def _keeps(self, low: float) -> bool:
         return low >= self._promise.ann_recall
 
-    def _found(self, index: Any, choice: Choice, queries: Vectors) -> Vectors:
-        rows = candidates(index, choice, queries, self._k)
-        return rescored(queries, rows, lambda some: self._vectors[self._rows[some]], self._k)[0]
+    def _found(self, made: Made, choice: Choice, queries: Vectors) -> Vectors:
+        rows = candidates(made.index, choice, queries, self._k)
+        return rescored(queries, rows, lambda some: self._vectors[made.rows[some]], self._k)[0]
 
 
 def exact_scores(vectors: SomeVectors, rows: Ids, queries: Vectors, k: int) -> Vectors:

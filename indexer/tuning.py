@@ -21,7 +21,7 @@ from indexer.approximate import Choice, extend, factories, lists_of
 from indexer.errors import ArgumentError
 from indexer.faiss_index import Ids
 from indexer.rehearsal import rehearsal
-from indexer.trials import Course, Promise, Trial, microseconds
+from indexer.trials import Course, Made, Promise, Trial, microseconds
 from indexer.vectors import SomeVectors
 
 QUERIES = 1000  # of each kind; half of them choose a setting, half confirm it
@@ -162,29 +162,29 @@ class _Race:
 
     def winner(self, kinds: Sequence[str]) -> Winner | None:
         """Return the best kind of all, with the vectors that had been left out added to its index."""
-        best: tuple[Any, Trial] | None = None
-        for index, last in self._runs(kinds):
+        best: tuple[Made, Trial] | None = None
+        for made, last in self._runs(kinds):
             if best is None or last.microseconds < best[1].microseconds:
-                best = index, last
+                best = made, last
         if best is None:
             return None
-        index, last = best
-        extend(index, self._vectors, self._split.held)
-        rows = np.concatenate([self._split.kept, self._split.held])
-        return Winner(last.choice, index, rows, self._course.floor)
+        made, last = best
+        extend(made.index, self._vectors, self._split.held)
+        rows = np.concatenate([made.rows, self._split.held])
+        return Winner(last.choice, made.index, rows, self._course.floor)
 
     def _tell(self, factory: str, step: int, steps: int, done: int, total: int) -> None:
         self._progress(f"{factory}: {done:,} of {total:,}", step, steps)
 
-    def _runs(self, kinds: Sequence[str]) -> Iterator[tuple[Any, Trial]]:
+    def _runs(self, kinds: Sequence[str]) -> Iterator[tuple[Made, Trial]]:
         """Yield the index and the last trial of each kind that keeps the promise faster than exact search."""
         for step, factory in enumerate(kinds):
             tell = partial(self._tell, factory, step, len(kinds))
             try:
-                index, trials = self._course.climb(factory, self._cost, seed=self._seed, tell=tell)
+                made, trials = self._course.climb(factory, self._cost, seed=self._seed, tell=tell)
             except RuntimeError as error:  # FAISS refuses: too few vectors for its codes, or too little memory
                 _log.info("%s was left out: %s", factory, error)
                 continue
             self.trials += trials
             if trials[-1].keeps and trials[-1].microseconds < self._cost:
-                yield index, trials[-1]
+                yield made, trials[-1]

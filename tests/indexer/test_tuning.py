@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from indexer import trials, tuning
+from indexer import layout, trials, tuning
 from indexer.approximate import candidates, lists_of, rescored
 from indexer.errors import ArgumentError
 from indexer.faiss_index import FaissIndex
@@ -82,6 +82,8 @@ def hasten(patch):
     patch.setattr(tuning, "exact_trial", lambda vectors: replace(exact(vectors), microseconds=1e9))
     patch.setattr(trials, "TIMED", 2)
     patch.setattr(trials, "ROUNDS", 1)
+    patch.setattr(layout, "LEAST", 500)  # graphs are laid out anew, as large ones are
+    patch.setattr(layout, "CLUSTER", 30)
 
 
 @pytest.fixture
