@@ -17,7 +17,11 @@ from databases import BREADTHS, Lancedb, MilvusLite
 from made import Vectors
 from methods import Method, Rows, bytes_under
 
-PROBES = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128]
+PROBES = [1, 2, 3, *(step << shift for shift in range(5) for step in (4, 5, 6, 7)), 128]
+
+
+class Unfit(Exception):
+    """A library cannot run on this machine; the message says why."""
 
 
 class Hnswlib:
@@ -133,7 +137,7 @@ class Scann:
 
 
 class Svs:
-    """Intel's Scalable Vector Search over half floats; its packed codes (LVQ, LeanVec) end the process elsewhere."""
+    """Intel's Scalable Vector Search over half floats."""
 
     name, extra, rescores, most = "SVS f16", "svs", False, 1_000_000
 
@@ -141,9 +145,11 @@ class Svs:
         self._library = importlib.import_module("svs")
 
     def build(self, vectors: Vectors, threads: int) -> None:
-        svs, self._dim = self._library, vectors.shape[1]
+        svs = self._library
         plan = svs.VamanaBuildParameters(graph_max_degree=32, window_size=128, alpha=0.95)
-        self._index = svs.Vamana.build(plan, vectors.astype(np.float16), svs.DistanceType.MIP, num_threads=threads)
+        with tempfile.TemporaryDirectory(prefix="firstsight-svs-") as folder:
+            data = self._packed(vectors, Path(folder))
+            self._index = svs.Vamana.build(plan, data, svs.DistanceType.MIP, num_threads=threads)
 
     def settings(self) -> Sequence[int]:
         return BREADTHS
@@ -155,19 +161,64 @@ class Svs:
         return self._index.search(queries, k)[0].astype(np.int64)
 
     def bytes(self) -> int:
-        return self._index.size * (2 * self._dim + 4 * (32 + 1))
+        with tempfile.TemporaryDirectory(prefix="firstsight-svs-") as folder:
+            self.save(Path(folder))
+            return bytes_under(Path(folder))
 
     def save(self, folder: Path) -> None:
         self._index.save(*(str(folder / part) for part in ("config", "graph", "data")))
 
     def load(self, folder: Path, vectors: Vectors) -> None:
-        svs, self._dim = self._library, vectors.shape[1]
-        data = svs.VectorDataLoader(str(folder / "data"), svs.DataType.float16)
-        graph = svs.GraphLoader(str(folder / "graph"))
+        svs = self._library
+        graph, data = svs.GraphLoader(str(folder / "graph")), self._loader(str(folder / "data"))
         self._index = svs.Vamana(str(folder / "config"), graph, data, svs.DistanceType.MIP, num_threads=1)
 
+    def _packed(self, vectors: Vectors, folder: Path) -> Any:
+        return vectors.astype(np.float16)
 
-PEERS: tuple[Any, ...] = (Hnswlib, Usearch, Scann, Svs, Lancedb, MilvusLite)
+    def _loader(self, path: str) -> Any:
+        return self._library.VectorDataLoader(path, self._library.DataType.float16)
+
+
+class SvsLvq(Svs):
+    """The same over its packed codes of four and eight bits; they end the process on other than Intel's processors."""
+
+    name = "SVS LVQ4x8"
+
+    def __init__(self) -> None:
+        super().__init__()
+        if "GenuineIntel" not in Path("/proc/cpuinfo").read_text(encoding="utf-8"):
+            raise Unfit("its codes run on Intel's processors only")
+
+    def _packed(self, vectors: Vectors, folder: Path) -> Any:
+        return self._library.LVQLoader(self._written(vectors, folder), primary=4, residual=8)
+
+    def _loader(self, path: str) -> Any:
+        return self._library.LVQLoader(path)
+
+    def _written(self, vectors: Vectors, folder: Path) -> Any:
+        path = str(folder / "vectors.fvecs")
+        self._library.write_vecs(vectors, path)
+        return self._library.VectorDataLoader(path, self._library.DataType.float32, dims=vectors.shape[1])
+
+
+class SvsLeanVec(SvsLvq):
+    """The same over a quarter of the dimensions, a byte each, and the rest in eight bits to choose among candidates."""
+
+    name = "SVS LeanVec"
+
+    def _packed(self, vectors: Vectors, folder: Path) -> Any:
+        kind = self._library.LeanVecKind.lvq8
+        reduced = max(16, vectors.shape[1] // 4)
+        return self._library.LeanVecLoader(
+            self._written(vectors, folder), reduced, primary_kind=kind, secondary_kind=kind
+        )
+
+    def _loader(self, path: str) -> Any:
+        return self._library.LeanVecLoader(path)
+
+
+PEERS: tuple[Any, ...] = (Hnswlib, Usearch, Scann, Svs, SvsLvq, SvsLeanVec, Lancedb, MilvusLite)
 
 
 def peers(count: int, say: Callable[[str], object]) -> list[Method]:
@@ -179,6 +230,8 @@ def peers(count: int, say: Callable[[str], object]) -> list[Method]:
             continue
         try:
             found.append(peer())
+        except Unfit as reason:
+            say(f"{peer.name} is left out: {reason}")
         except ImportError:
             say(f"{peer.name} is left out: it is not installed (pip install 'firstsight[{peer.extra}]')")
     return found

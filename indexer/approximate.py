@@ -34,7 +34,7 @@ FILING_BREADTH = 64
 GATHERED = 4096  # vectors scored at once
 REDUCED = 8, 4  # of so many dimensions one is kept; embeddings vary along few
 LEAST_REDUCED = 16  # dimensions that are worth a projection
-EFFORTS: Final = tuple(sorted({step << shift for shift in range(12) for step in (2, 3)} | {1}))
+EFFORTS: Final = 1, 2, 3, *(step << shift for shift in range(12) for step in (4, 5, 6, 7))
 
 Tell = Callable[[int, int], None]
 """(vectors that are in an index, vectors in all); what it raises ends the building."""
