@@ -7,6 +7,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
+import indexer.kernels  # noqa: F401 - before FAISS: as in a gallery, so here
+
+# isort: split
 import faiss
 import numpy as np
 from made import Vectors

@@ -1,5 +1,6 @@
 """Vectors in, neighbours out."""
 
+from indexer import kernels  # noqa: F401 - first: it says how FAISS is to be loaded
 from indexer.alignment import Loss
 from indexer.build import Plan, Report, Status, index, plan, status
 from indexer.changes import Changes, File, Renamed
