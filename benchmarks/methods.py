@@ -15,8 +15,8 @@ import numpy as np
 from made import Vectors
 from numpy.typing import NDArray
 
-from indexer.approximate import Choice, built, candidates, factories, ladder, rescored, size
-from indexer.layout import gathered
+from indexer.approximate import Choice, candidates, factories, ladder, rescored, size
+from indexer.trials import make
 
 Rows = NDArray[np.int64]
 DEEP = 1024  # lists or breadth, beyond which no setting is tried
@@ -83,8 +83,7 @@ class Ours:
     def build(self, vectors: Vectors, threads: int) -> None:
         faiss.omp_set_num_threads(threads)
         self._vectors = vectors
-        self._index = built(self._factory, vectors, np.arange(len(vectors)))
-        self._rows = gathered(self._index, np.arange(len(vectors)))
+        self._index, self._rows = make(self._factory, vectors, np.arange(len(vectors)))
 
     def settings(self) -> Sequence[Choice]:
         return [choice for choice in ladder(self._factory, len(self._vectors)) if choice.effort <= DEEP]

@@ -124,9 +124,7 @@ class Scann:
         return rows
 
     def bytes(self) -> int:
-        with tempfile.TemporaryDirectory(prefix="firstsight-scann-") as folder:
-            self.save(Path(folder))
-            return bytes_under(Path(folder))
+        return bytes_saved(self)
 
     def save(self, folder: Path) -> None:
         self._index.serialize(str(folder))
@@ -161,9 +159,7 @@ class Svs:
         return self._index.search(queries, k)[0].astype(np.int64)
 
     def bytes(self) -> int:
-        with tempfile.TemporaryDirectory(prefix="firstsight-svs-") as folder:
-            self.save(Path(folder))
-            return bytes_under(Path(folder))
+        return bytes_saved(self)
 
     def save(self, folder: Path) -> None:
         self._index.save(*(str(folder / part) for part in ("config", "graph", "data")))
@@ -235,3 +231,10 @@ def peers(count: int, say: Callable[[str], object]) -> list[Method]:
         except ImportError:
             say(f"{peer.name} is left out: it is not installed (pip install 'firstsight[{peer.extra}]')")
     return found
+
+
+def bytes_saved(method: Method) -> int:
+    """Return what a method writes, where the library does not say what it takes."""
+    with tempfile.TemporaryDirectory(prefix="firstsight-saved-") as folder:
+        method.save(Path(folder))
+        return bytes_under(Path(folder))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
+from itertools import takewhile
 from pathlib import Path
 from typing import Final
 
@@ -21,8 +22,8 @@ _NEEDED: Final = {"SkylakeX": {"avx512f", "avx512bw", "avx512dq", "avx512vl"}, "
 
 def core(cpuinfo: str) -> str | None:
     """Return what OpenBLAS shall take an Intel processor for, by what Linux says of it; None: what it finds itself."""
-    facts = dict(line.split(":", 1) for line in cpuinfo.splitlines() if ":" in line)  # of the last of its cores
-    told = {name.strip(): value.strip() for name, value in facts.items()}
+    facts = (line.partition(":") for line in cpuinfo.splitlines())
+    told = {name.strip(): value.strip() for name, _, value in facts}
     if told.get("vendor_id") != "GenuineIntel":
         return None
     flags = set(told.get("flags", "").split())
@@ -33,7 +34,8 @@ def load_faiss() -> None:
     """Import FAISS; leave the environment as it was. Who has imported it before, or has chosen, decides."""
     wanted = None
     if "faiss" not in sys.modules and ASKED not in os.environ and CPUINFO.is_file():
-        wanted = core(CPUINFO.read_text(encoding="utf-8", errors="replace"))
+        with CPUINFO.open(encoding="utf-8", errors="replace") as file:
+            wanted = core("".join(takewhile(str.strip, file)))  # of the first core: there may be hundreds
     if wanted is None:
         return
     os.environ[ASKED] = wanted

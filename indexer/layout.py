@@ -8,6 +8,7 @@ Search", arXiv:2104.03221; this is its simplest kind, by cluster).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 import faiss
@@ -23,7 +24,7 @@ SAMPLE, ROUNDS = 30, 4  # vectors a cluster that k-means sees, and how often it 
 PART: Final = 1 << 16  # vectors decoded at once
 
 
-def gathered(index: Any, rows: Ids, *, seed: int = 0) -> Ids:
+def gathered(index: Any, rows: Ids, *, seed: int = 0, tell: Callable[[int, int], None] | None = None) -> Ids:
     """Lay the vectors of a graph cluster by cluster; return the ``rows`` ``(n,)`` that they are, in their new order.
 
     Of other kinds of index, and of small ones, all stays as it is.
@@ -32,27 +33,29 @@ def gathered(index: Any, rows: Ids, *, seed: int = 0) -> Ids:
         index: a FAISS index; changed in place.
         rows: what each of its vectors is.
         seed: of k-means.
+        tell: as for ``approximate.built``: told that all are in it; what it raises ends this, and all stays as it is.
     """
     graph = faiss.downcast_index(index.index if isinstance(index, faiss.IndexPreTransform) else index)
     if not isinstance(graph, faiss.IndexHNSW) or graph.ntotal < LEAST:
         return rows
-    order = _clusters(graph, seed).argsort(kind="stable")
+    order = _clusters(graph, seed, tell or (lambda *_: None)).argsort(kind="stable")
     graph.permute_entries(order)
     return rows[order]
 
 
-def _clusters(graph: Any, seed: int) -> NDArray[np.int64]:
+def _clusters(graph: Any, seed: int, tell: Callable[[int, int], None]) -> NDArray[np.int64]:
     """Return the number of each vector's cluster ``(n,)``; clusters that are near one another have near numbers."""
     count = graph.ntotal
-    wanted = max(1, min(CLUSTERS, count // CLUSTER))
+    wanted = min(CLUSTERS, count // CLUSTER)
     some = np.sort(np.random.default_rng(seed).choice(count, min(count, SAMPLE * wanted), replace=False))
     centres = _centres(_decoded(graph, some), wanted, seed)
-    groups = _centres(centres, max(1, round(wanted**0.5)), seed)
-    order = _nearest(groups, centres).argsort(kind="stable")
+    groups = _centres(centres, round(wanted**0.5), seed)
+    centres = centres[_nearest(groups, centres).argsort(kind="stable")]
     found: NDArray[np.int64] = np.empty(count, np.int64)
     for start in range(0, count, PART):
+        tell(count, count)
         part = np.arange(start, min(start + PART, count))
-        found[part] = _nearest(centres[order], _decoded(graph, part))
+        found[part] = _nearest(centres, _decoded(graph, part))
     return found
 
 

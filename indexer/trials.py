@@ -104,9 +104,8 @@ class Course:
         part in choosing its setting, or none does.
         """
         started = time.perf_counter()
-        index = built(factory, self._vectors, self._rows, seed=seed, tell=tell)
-        made = Made(index, gathered(index, self._rows, seed=seed))
-        seconds, bytes_a_vector = time.perf_counter() - started, size(index) / len(self._rows)
+        made = make(factory, self._vectors, self._rows, seed=seed, tell=tell)
+        seconds, bytes_a_vector = time.perf_counter() - started, size(made.index) / len(self._rows)
         budget = self._promise.bytes_a_vector
         fits = budget is None or bytes_a_vector <= budget
         trials: list[Trial] = []
@@ -136,6 +135,12 @@ class Course:
     def _found(self, made: Made, choice: Choice, queries: Vectors) -> Vectors:
         rows = candidates(made.index, choice, queries, self._k)
         return rescored(queries, rows, lambda some: self._vectors[made.rows[some]], self._k)[0]
+
+
+def make(factory: str, vectors: SomeVectors, rows: Ids, *, seed: int = 0, tell: Tell | None = None) -> Made:
+    """Return an index of that kind over some rows of ``vectors``, laid out for searching; what ``built`` raises."""
+    index = built(factory, vectors, rows, seed=seed, tell=tell)
+    return Made(index, gathered(index, rows, seed=seed, tell=tell))
 
 
 def exact_scores(vectors: SomeVectors, rows: Ids, queries: Vectors, k: int) -> Vectors:

@@ -98,3 +98,16 @@ def test_the_order_is_the_same_each_time_and_kmeans_is_silent(made, capfd):
 
     assert np.array_equal(one, other)
     assert capfd.readouterr().err == ""
+
+
+def test_laying_out_can_be_ended_and_then_all_stays_as_it_was(made):
+    index = built(GRAPHS[2], made[0], np.arange(COUNT))
+    before = faiss.serialize_index(index)
+
+    def tell(done, total):
+        assert (done, total) == (COUNT, COUNT)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        gathered(index, np.arange(COUNT), tell=tell)
+    assert np.array_equal(faiss.serialize_index(index), before)
