@@ -6,8 +6,8 @@
     python benchmarks/train_bundled.py --stage last --start small.safetensors --out last.safetensors
     python benchmarks/train_bundled.py --stage small --start last.safetensors --out again.safetensors
     python benchmarks/train_bundled.py --stage whole --start again.safetensors --out whole.safetensors
-    python benchmarks/train_bundled.py --stage drawn --start whole.safetensors --out drawn.safetensors
-    python benchmarks/train_bundled.py --blend drawings.safetensors both.safetensors drawn.safetensors --shares ...
+    python benchmarks/train_bundled.py --stage calm --start whole.safetensors --out calm.safetensors
+    python benchmarks/train_bundled.py --blend drawings.safetensors calm.safetensors --shares 0.1 0.9 --out ...
 
 Drawings: Omniglot's background set, 30 alphabets, each character turned by 90, 180 and 270 degrees as a further class.
 Photos: CIFAR-100 and Tiny ImageNet without the classes that benchmarks/heldout.py asks for. Interrupted, the same
@@ -86,6 +86,13 @@ LAST = Stage(
 # At whole size, with as many drawings as LAST.
 WHOLE = replace(CLASSES, drawings=LAST.drawings, photos=Balanced(n_classes=19, n_images=2), pen=FELT, lens=SHELF)
 # Photos cost drawings: these are learnt last, and the more of them.
+# A picture is to be known however coarse it is: a digit of 8 x 8 pixels, a photo of 32.
+COARSE = replace(
+    WHOLE,
+    drawings=Balanced(n_classes=8, n_images=4, siblings=0.5),
+    pen=replace(FELT, coarse=0.08),
+    lens=replace(CALM, coarse=0.03),
+)
 DRAWN = replace(
     LAST,
     drawings=Balanced(n_classes=10, n_images=4, siblings=0.5),
@@ -101,6 +108,7 @@ STAGES = {
     "last": LAST,
     "whole": WHOLE,
     "calm": replace(WHOLE, lens=CALM),
+    "coarse": COARSE,
     "drawn": DRAWN,
     # Its teachers (--teachers): of drawings the weights that learnt nothing else, of photos those it begins with.
     "taught": replace(DRAWN, recipe="distillation", options={"contrast": 0.5}, lens=CALM),
@@ -121,9 +129,9 @@ def sets(stage: Stage) -> list[TrainingSet]:
     ]
 
 
-def blend(files: Sequence[str], shares: Sequence[float], out: str, seed: int) -> None:
-    """Write the mean of several files' weights, the last one's card with it, made ready for use."""
-    embedder = blended(files, shares, blend_images(files[0]), seed)
+def blend(files: Sequence[str], shares: Sequence[float], out: str, seed: int, *, features: bool = False) -> None:
+    """Write the mean of several files' weights, the last one's card with it, made ready for use; or to learn on."""
+    embedder = blended(files, shares, blend_images(files[0]), seed, features=features)
     card, _ = read_checkpoint(Path(files[-1]))
     card["training"]["weights"] = card["training"]["weights"] and Path(card["training"]["weights"]).name
     card["blend"] = {"files": [Path(file).name for file in files], "shares": list(shares), "seed": seed}
@@ -136,8 +144,10 @@ def blend_images(file: str) -> Mixture:
     return read_sets(sets(STAGES["both"]), load_embedder(file).preprocessing, Balanced())
 
 
-def blended(files: Sequence[str], shares: Sequence[float], mixture: Mixture, seed: int) -> Embedder:
-    """Return the mean of several files' weights, its statistics and projection made from ``mixture``."""
+def blended(
+    files: Sequence[str], shares: Sequence[float], mixture: Mixture, seed: int, *, features: bool = False
+) -> Embedder:
+    """Return the mean of several files' weights, its statistics and, if wanted, its projection made from ``mixture``."""
     if len(files) != len(shares):
         raise SystemExit("--shares: give as many as there are files")
     embedder = load_embedder(files[0])
@@ -151,7 +161,7 @@ def blended(files: Sequence[str], shares: Sequence[float], mixture: Mixture, see
         }
     )
     settle(embedder, mixture, seed)
-    return whitened(embedder, mixture, seed)
+    return embedder if features else whitened(embedder, mixture, seed)
 
 
 def settle(embedder: Embedder, mixture: Mixture, seed: int, batches: int = 20) -> None:
@@ -196,6 +206,7 @@ def main() -> None:
     )
     arguments.add_argument("--blend", nargs="+", metavar="FILE", help="learn nothing: average files")
     arguments.add_argument("--shares", nargs="+", type=float, default=[0.25, 0.75], help="of each file")
+    arguments.add_argument("--features", action="store_true", help="average without a projection, to learn on from")
     arguments.add_argument("--steps", type=int, default=3000)
     arguments.add_argument("--learning-rate", type=float, default=1e-3)
     arguments.add_argument("--seed", type=int, default=0)
@@ -206,7 +217,7 @@ def main() -> None:
             print(f"{step}/{steps} loss {loss:.3f}", file=sys.stderr, flush=True)
 
     if chosen.blend:
-        blend(chosen.blend, chosen.shares, chosen.out, chosen.seed)
+        blend(chosen.blend, chosen.shares, chosen.out, chosen.seed, **({"features": True} if chosen.features else {}))
         return
     stage = STAGES[chosen.stage]
     train(

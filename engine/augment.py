@@ -33,6 +33,8 @@ class Augment:
         flip: mirror left and right half of the time; not for letters, a flipped letter is another letter.
         colour: share by which brightness, contrast and saturation change.
         blur: standard deviation of a Gaussian blur, as a share of the side.
+        coarse: largest pixel, as a share of the side, that an image is taken down to and enlarged from again: how sharp
+            a picture is then tells nothing.
         stroke: share of the side by which whatever is dark grows on every side, as if drawn with a thicker pen.
         randaugment: how many changes of RandAugment follow, each of random kind and strength; photos take 1 or 2.
         erase: share of the area that a rectangle covers with the image's mean colour (random erasing, Zhong et al.
@@ -49,6 +51,7 @@ class Augment:
     flip: bool = True
     colour: float = 0.3
     blur: float = 0.0
+    coarse: float = 0.0
     stroke: float = 0.0
     randaugment: int = 0
     erase: float = 0.0
@@ -58,8 +61,8 @@ class Augment:
         for field in fields(self):
             if getattr(self, field.name) < 0:
                 raise ArgumentError(f"{field.name} cannot be negative: 0 switches it off")
-        if max(self.scale, self.colour, self.erase) >= 1:
-            raise ArgumentError("scale, colour and erase are shares: give a number below 1")
+        if max(self.scale, self.colour, self.coarse, self.erase) >= 1:
+            raise ArgumentError("scale, colour, coarse and erase are shares: give a number below 1")
         if self.on_white > 1:
             raise ArgumentError("on_white is a share of the images: give a number from 0 to 1")
         if not isinstance(self.randaugment, int):
@@ -78,6 +81,8 @@ class Augment:
             views = self._cut_out(views, generator)
         if self.blur:
             views = self._blur(views, generator)
+        if self.coarse:
+            views = self._coarsen(views, generator)
         if self.erase:
             views = self._erase(views, generator)
         return views
@@ -130,6 +135,18 @@ class Augment:
         flat = functional.pad(images.reshape(1, n * channels, *images.shape[2:]), [radius] * 4, mode="replicate")
         flat = functional.conv2d(flat, kernel[:, None, :, None], groups=n * channels)
         return functional.conv2d(flat, kernel[:, None, None, :], groups=n * channels).view_as(images).clamp(0, 1)
+
+    def _coarsen(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        side = images.shape[-1]
+        largest = max(1.0, self.coarse * side)
+        # Of each pixel size as many, not of each number of pixels: there are more of these among the fine ones.
+        pixels = (side / (1 + (largest - 1) * _Draw(len(images), generator).share())).round().long()
+        views = images.clone()
+        for count in pixels[pixels < side].unique().tolist():
+            some = (pixels == count).to(images.device)
+            fewer = functional.interpolate(images[some], size=(count, count), mode="area")
+            views[some] = functional.interpolate(fewer, size=images.shape[2:], mode="bilinear")
+        return views
 
     def _cut_out(self, images: Tensor, generator: torch.Generator) -> Tensor:
         draw = _Draw(len(images), generator)

@@ -84,6 +84,9 @@ def train(
     flip: Annotated[bool, typer.Option(help="mirror at random; not for letters")] = Augment().flip,
     colour: Annotated[float, typer.Option(help="random colour change, share; 0: off")] = Augment().colour,
     blur: Annotated[float, typer.Option(help="random blur, share of the side; 0: off")] = Augment().blur,
+    coarse: Annotated[
+        float, typer.Option(help="largest pixel of a random coarser picture, share of the side; 0: off")
+    ] = Augment().coarse,
     stroke: Annotated[
         float, typer.Option(help="random growth of dark strokes, share of the side; 0: off")
     ] = Augment().stroke,
@@ -123,6 +126,7 @@ def train(
                 flip=flip,
                 colour=colour,
                 blur=blur,
+                coarse=coarse,
                 stroke=stroke,
                 randaugment=randaugment,
                 erase=erase,

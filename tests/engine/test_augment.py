@@ -197,6 +197,28 @@ def test_a_thicker_pen_widens_dark_lines_by_at_most_its_share_on_each_side_and_l
     assert torch.equal(views[:, :, :, :16], paper[:, :, :, :16])
 
 
+def test_coarse_views_have_pixels_of_at_most_their_share_and_keep_their_mean():
+    side = 48
+    pictures = images(200, side)
+
+    views = replace(OFF, coarse=6 / side)(pictures, seeded())
+
+    torch.testing.assert_close(views.mean((2, 3)), pictures.mean((2, 3)), atol=0.02, rtol=0)
+    untouched = torch.isclose(views, pictures, atol=1e-4).flatten(1).all(1).float().mean()
+    assert untouched < 0.1
+    # A picture of white noise taken down to pixels of s x s keeps 1 / s² of its variance, enlarging takes a part of it.
+    kept = views.flatten(1).var(1) / pictures.flatten(1).var(1)
+    assert kept.min() > 1 / 6**2 / 4
+    assert kept.min() < 1 / 5**2
+    assert kept.max() > 5 * kept.min()
+
+
+def test_a_coarse_view_of_what_has_no_detail_is_the_picture_itself():
+    plain = torch.full((20, 3, 32, 32), 0.6)
+
+    torch.testing.assert_close(replace(OFF, coarse=0.2)(plain, seeded()), plain)
+
+
 def test_elastic_views_wander_by_at_most_their_share_and_neighbours_go_along():
     side, most = 40, 0.05
     place = torch.arange(side) / side
