@@ -85,14 +85,17 @@ LAST = Stage(
 )
 # At whole size, with as many drawings as LAST.
 WHOLE = replace(CLASSES, drawings=LAST.drawings, photos=Balanced(n_classes=19, n_images=2), pen=FELT, lens=SHELF)
-# Photos cost drawings: these are learnt last, and the more of them.
-# A picture is to be known however coarse it is: a digit of 8 x 8 pixels, a photo of 32.
+# A picture is to be known however coarse it is: a digit of 8 x 8 pixels, a photo of 32. What the network knows already
+# of a class is where its vector begins.
 COARSE = replace(
     WHOLE,
-    drawings=Balanced(n_classes=8, n_images=4, siblings=0.5),
-    pen=replace(FELT, coarse=0.08),
+    drawings=Balanced(n_classes=9, n_images=4, siblings=0.5),
+    photos=Balanced(n_classes=17, n_images=2),
+    pen=replace(FELT, coarse=0.1),
     lens=replace(CALM, coarse=0.03),
+    options={"contrast": 1.0, "imprint": 8},
 )
+# Photos cost drawings: these are learnt last, and the more of them.
 DRAWN = replace(
     LAST,
     drawings=Balanced(n_classes=10, n_images=4, siblings=0.5),
@@ -129,9 +132,9 @@ def sets(stage: Stage) -> list[TrainingSet]:
     ]
 
 
-def blend(files: Sequence[str], shares: Sequence[float], out: str, seed: int, *, features: bool = False) -> None:
-    """Write the mean of several files' weights, the last one's card with it, made ready for use; or to learn on."""
-    embedder = blended(files, shares, blend_images(files[0]), seed, features=features)
+def blend(files: Sequence[str], shares: Sequence[float], out: str, seed: int) -> None:
+    """Write the mean of several files' weights, the last one's card with it, made ready for use."""
+    embedder = blended(files, shares, blend_images(files[0]), seed)
     card, _ = read_checkpoint(Path(files[-1]))
     card["training"]["weights"] = card["training"]["weights"] and Path(card["training"]["weights"]).name
     card["blend"] = {"files": [Path(file).name for file in files], "shares": list(shares), "seed": seed}
@@ -144,15 +147,16 @@ def blend_images(file: str) -> Mixture:
     return read_sets(sets(STAGES["both"]), load_embedder(file).preprocessing, Balanced())
 
 
-def blended(
-    files: Sequence[str], shares: Sequence[float], mixture: Mixture, seed: int, *, features: bool = False
-) -> Embedder:
-    """Return the mean of several files' weights, its statistics and, if wanted, its projection made from ``mixture``."""
+def blended(files: Sequence[str], shares: Sequence[float], mixture: Mixture, seed: int) -> Embedder:
+    """Return the mean of several files' weights, its statistics made from ``mixture``.
+
+    A projection that has been learnt is averaged with the rest; where there is none, ``mixture`` makes one.
+    """
     if len(files) != len(shares):
         raise SystemExit("--shares: give as many as there are files")
-    embedder = load_embedder(files[0])
-    states = [one.backbone.state_dict() for one in (embedder, *map(load_embedder, files[1:]))]
-    embedder.backbone.load_state_dict(
+    embedder, *others = map(load_embedder, files)
+    states = [one.state_dict() for one in (embedder, *others)]
+    embedder.load_state_dict(
         {
             name: sum(share * state[name] for share, state in zip(shares, states, strict=True))
             if value.is_floating_point()
@@ -161,7 +165,7 @@ def blended(
         }
     )
     settle(embedder, mixture, seed)
-    return embedder if features else whitened(embedder, mixture, seed)
+    return embedder if isinstance(embedder.projection, torch.nn.Linear) else whitened(embedder, mixture, seed)
 
 
 def settle(embedder: Embedder, mixture: Mixture, seed: int, batches: int = 20) -> None:
@@ -206,7 +210,6 @@ def main() -> None:
     )
     arguments.add_argument("--blend", nargs="+", metavar="FILE", help="learn nothing: average files")
     arguments.add_argument("--shares", nargs="+", type=float, default=[0.25, 0.75], help="of each file")
-    arguments.add_argument("--features", action="store_true", help="average without a projection, to learn on from")
     arguments.add_argument("--steps", type=int, default=3000)
     arguments.add_argument("--learning-rate", type=float, default=1e-3)
     arguments.add_argument("--seed", type=int, default=0)
@@ -217,7 +220,7 @@ def main() -> None:
             print(f"{step}/{steps} loss {loss:.3f}", file=sys.stderr, flush=True)
 
     if chosen.blend:
-        blend(chosen.blend, chosen.shares, chosen.out, chosen.seed, **({"features": True} if chosen.features else {}))
+        blend(chosen.blend, chosen.shares, chosen.out, chosen.seed)
         return
     stage = STAGES[chosen.stage]
     train(

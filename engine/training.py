@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +106,8 @@ def train(
         average: decay of an exponential moving average of the weights, which is then what is kept; 0 keeps the last.
         seed: of everything drawn at random.
         device: "cpu", "cuda", "mps"; the best there is if None.
-        on_reading: called with ("reading", done, total) while images are read.
+        on_reading: called with ("reading", done, total) while images are read, and ("imprinting", done, total) while a
+            recipe has the embedder look at what each class shows.
         on_step: called with (step, steps, loss) after each step.
 
     Raises:
@@ -122,7 +124,7 @@ def train(
     transfer.prepare(embedder, teaching)
     teaching.check(len(sets))
     images = read_sets(sets, embedder.preprocessing, teaching.sampler, on_reading)
-    teaching.begin(images.classes)
+    teaching.begin(images.classes, partial(images.class_means, embedder, progress=on_reading))
     teaching.to(target)
     images.check_mixing(teaching.takes_mixed, recipe)
     judge = _validation(validation, embedder.preprocessing, seed, on_reading)

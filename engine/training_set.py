@@ -9,9 +9,11 @@ from random import Random
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from engine.augment import Augment, cut_mix
 from engine.batches import Batch, LabelledImages, Progress, Sampler, read_folder
+from engine.embedder import Embedder
 from engine.preprocessing import Preprocessing
 from indexer.errors import ArgumentError
 from indexer.sources import Failure
@@ -86,6 +88,24 @@ class Mixture:
             parts.append(part.moved(first_label))
             first_label += len(images.rows_of)
         return Batch.joined(parts)
+
+    @torch.no_grad()
+    def class_means(self, embedder: Embedder, count: int, *, progress: Progress | None = None) -> Tensor:
+        """Return the mean embedding ``(classes, dim)`` of ``count`` images of each class of all sets, seen plainly.
+
+        A class with fewer images is the mean of those it has; which ones are taken is the same every time.
+        """
+        means: list[Tensor] = []
+        learning = embedder.training
+        embedder.eval()
+        for images in self.images:
+            for rows in images.rows_of:
+                chosen = Random(len(means)).sample(rows.tolist(), min(count, len(rows)))
+                means.append(embedder(images.batch(chosen, embedder.device).images).mean(0))
+                if progress:
+                    progress("imprinting", len(means), sum(self.classes))
+        embedder.train(learning)
+        return torch.stack(means)
 
     def check_mixing(self, takes_mixed: bool, recipe: str) -> None:
         """Raise ArgumentError if images are to be mixed for a recipe whose loss wants one label an image."""

@@ -123,8 +123,14 @@ def test_shares_are_chosen_by_what_is_neither_learnt_nor_held_out(program):
     for name, left_out in protocols.SAME_THING.items():
         assert not protocols.held_out(name) & left_out.keys()
     # Drawings decide among the mixtures that lose little of photos, and not beyond them.
-    assert choosing.chosen_of([(50.0, 70.0), (48.5, 80.0), (47.9, 90.0)]) == 1
-    assert choosing.chosen_of([(40.0, 90.0), (50.0, 70.0), (49.0, 60.0)]) == 1
+
+    def chosen_of(*mixtures):
+        names = choosing.PHOTOS, "fine", "coarse"
+        return choosing.chosen_of([dict(zip(names, one, strict=True)) for one in mixtures])
+
+    assert chosen_of((50.0, 70.0, 70.0), (48.5, 80.0, 70.0), (47.9, 90.0, 90.0)) == 1
+    assert chosen_of((40.0, 90.0, 90.0), (50.0, 70.0, 60.0), (49.0, 60.0, 60.0)) == 1
+    assert chosen_of((50.0, 80.0, 50.0), (50.0, 70.0, 70.0)) == 1
 
 
 def test_a_drawing_in_a_mirror_has_left_and_right_exchanged(program, tmp_path):
@@ -135,6 +141,19 @@ def test_a_drawing_in_a_mirror_has_left_and_right_exchanged(program, tmp_path):
     seen = program("choose_shares").in_a_mirror(tmp_path / "drawing.png")
 
     assert np.argwhere(np.asarray(seen.convert("L"))).tolist() == [[1, 3]]
+
+
+def test_a_coarse_drawing_in_a_mirror_keeps_what_twelve_pixels_show_and_nothing_finer(program, tmp_path):
+    pixels = np.zeros((120, 120), np.uint8)
+    pixels[:, ::2] = 255  # finer than a pixel of twelve
+    pixels[:, 60:] = 255
+    Image.fromarray(pixels).save(tmp_path / "drawing.png")
+
+    seen = np.asarray(program("choose_shares").coarse_in_a_mirror(tmp_path / "drawing.png").convert("L"), np.float64)
+
+    assert seen.shape == (120, 120)
+    assert abs(seen[:, :40] - 255).max() < 20
+    assert abs(seen[:, 80:] - 127.5).max() < 20
 
 
 def test_every_fifth_class_is_held_out_and_what_shows_the_same_is_of_the_other_set(program):

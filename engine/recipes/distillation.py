@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from engine.batches import Balanced, Batch, Sampler
 from engine.embedder import Embedder
 from engine.recipes.pairs import TEMPERATURE, contrast
-from engine.recipes.recipe import Recipe, full_precision
+from engine.recipes.recipe import ClassMeans, Recipe, full_precision
 from engine.weights import checkpoint_file, load_embedder
 from indexer.errors import ArgumentError
 
@@ -68,7 +68,7 @@ class Distillation(Recipe):
             if weights != "imagenet":
                 checkpoint_file(weights)
 
-    def begin(self, classes: Sequence[int]) -> None:
+    def begin(self, classes: Sequence[int], means: ClassMeans | None = None) -> None:
         """Load the teachers: each teaches the labels of its training set, an only one whatever there is."""
         ends = list(accumulate(classes, initial=0))
         labels = [None] if len(self.teacher) == 1 else [range(*pair) for pair in pairwise(ends)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import ClassVar
 
@@ -11,6 +11,9 @@ from torch import Tensor, nn
 
 from engine.batches import Batch, Sampler
 from indexer.errors import ArgumentError
+
+ClassMeans = Callable[[int], Tensor]
+"""The mean embeddings ``(classes, dim)`` of so many images of each class, as they are before anything is learnt."""
 
 
 class Recipe(nn.Module):
@@ -32,8 +35,13 @@ class Recipe(nn.Module):
     def check(self, sets: int) -> None:
         """Refuse, before anything is read, to learn from so many training sets, or without what that needs."""
 
-    def begin(self, classes: Sequence[int]) -> None:
-        """Be told how many classes each training set holds, before the first batch: labels go on from set to set."""
+    def begin(self, classes: Sequence[int], means: ClassMeans | None = None) -> None:
+        """Be told how many classes each training set holds, before the first batch: labels go on from set to set.
+
+        Args:
+            classes: of each set, those that quarter turns make included.
+            means: embeds images of all classes, for a recipe that begins with what the embedder already knows.
+        """
 
     def end(self) -> None:
         """Let go of what only training needs, before the recipe is written beside its embedder."""

@@ -1,16 +1,20 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import pytest
 import torch
 
-from engine.batches import Batch
+from engine.augment import Augment
+from engine.batches import Balanced, Batch
 from engine.recipes import Classification, Contrastive
 from engine.training import train
 from engine.training_set import TrainingSet
 from engine.weights import read_checkpoint
 from indexer.errors import ArgumentError
+
+PLAIN = Augment(rotation=0, translation=0, scale=0, flip=False, colour=0)
 
 
 class Given(torch.nn.Module):
@@ -88,6 +92,49 @@ def test_class_vectors_turn_to_their_images_within_some_steps_of_any_network(dim
     assert recipe.loss(Given(), given).item() < 0.5 * first
 
 
+def test_imprinted_class_vectors_begin_as_directions_of_what_the_embedder_sees_of_each_class():
+    recipe = Classification(dim=5, imprint=3)
+    seen, asked = torch.randn(4, 5, generator=torch.Generator().manual_seed(1)), []
+
+    recipe.begin([1, 3], lambda count: asked.append(count) or seen)
+
+    assert asked == [3]
+    torch.testing.assert_close(recipe.classes.data, seen / seen.square().sum(1, keepdim=True).sqrt())
+    assert recipe.classes.requires_grad
+
+
+def test_without_imprint_no_image_is_looked_at():
+    recipe = Classification(dim=5)
+
+    recipe.begin([7], lambda _count: pytest.fail("looked at images"))
+
+    assert recipe.classes.shape == (7, 5)
+
+
+def test_imprinting_begins_with_a_lower_loss_than_any_directions_and_says_how_far_it_is(photos, tmp_path):
+    start, told = tmp_path / "start.safetensors", []
+    learn = partial(train, TrainingSet(photos, augment=PLAIN, sampler=Balanced(n_classes=4, n_images=3)), device="cpu")
+    learn(start, recipe="contrastive", weights=None, backbone="tiny", size=32, steps=60, learning_rate=3e-3)
+
+    drawn, imprinted = (
+        learn(
+            tmp_path / f"{count}.safetensors",
+            recipe="classification",
+            options={"imprint": count},
+            weights=start,
+            steps=1,
+            on_reading=lambda *progress: told.append(progress),
+        ).losses[0]
+        for count in (0, 2)
+    )
+
+    assert imprinted < 0.7 * drawn
+    classes = len(list(photos.iterdir()))
+    assert [one for one in told if one[0] == "imprinting"] == [
+        ("imprinting", done + 1, classes) for done in range(classes)
+    ]
+
+
 def test_the_class_vectors_are_left_behind_when_training_ends(photos, tmp_path):
     out = tmp_path / "w.safetensors"
     train(TrainingSet(photos), out, recipe="classification", weights=None, backbone="tiny", size=32, steps=2)
@@ -103,7 +150,7 @@ def test_a_label_without_a_class_vector_is_refused_in_one_line():
         begun(3).loss(Given(), batch([0, 3]))
 
 
-@pytest.mark.parametrize("wrong", [{"temperature": 0.0}, {"contrast": -1.0}])
+@pytest.mark.parametrize("wrong", [{"temperature": 0.0}, {"contrast": -1.0}, {"imprint": -1}])
 def test_a_senseless_number_is_refused_when_it_is_given(wrong):
     with pytest.raises(ArgumentError):
         Classification(dim=5, **wrong)

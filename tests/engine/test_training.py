@@ -55,6 +55,29 @@ def test_training_pulls_classes_apart_and_says_how_the_loss_fell(photos, tmp_pat
     assert after > before + 0.1
 
 
+def test_class_means_are_means_of_the_embeddings_of_so_many_images_of_each_class_turned_ones_too(photos, embedder):
+    sets = [TrainingSet(photos), TrainingSet(photos, quarter_turns=True)]
+    mixture = read_sets(sets, embedder.preprocessing, FEW)
+    embedder.train()
+    few = min(len(rows) for rows in mixture.images[0].rows_of) - 1
+
+    whole, some = mixture.class_means(embedder, 1000), mixture.class_means(embedder, few)
+
+    assert embedder.training
+    embedder.eval()
+    label = 0
+    with torch.no_grad():
+        for images in mixture.images:
+            for rows in images.rows_of:
+                all_of_it = embedder(images.batch(rows.tolist(), embedder.device).images)
+                torch.testing.assert_close(whole[label], all_of_it.sum(0) / len(rows))
+                without_one = [(all_of_it.sum(0) - one) / few for one in all_of_it]
+                if few == len(rows) - 1:
+                    assert any(torch.allclose(some[label], mean, atol=1e-5) for mean in without_one)
+                label += 1
+    assert label == len(whole) == 5 * len(mixture.images[0].rows_of)
+
+
 def test_one_image_a_class_is_enough(photos, tmp_path):
     for folder in photos.iterdir():
         for image in sorted(folder.iterdir())[1:]:
