@@ -34,6 +34,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import indexer.kernels  # noqa: F401 - before FAISS: as in a gallery, so here
+
+# isort: split
 import faiss
 import numpy as np
 import torch

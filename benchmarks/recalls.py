@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import indexer.kernels  # noqa: F401 - before FAISS: as in a gallery, so here
+
+# isort: split
 import faiss
 import numpy as np
 from made import Set
