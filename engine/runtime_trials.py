@@ -20,6 +20,7 @@ from engine.running import Agreement, Pixels, Running, plain
 from engine.runtime_kept import Choice
 from indexer.errors import ArgumentError, FirstsightError, RuntimeMismatch
 from indexer.pipeline import Progress
+from indexer.room import hand_back
 from indexer.runtimes import MIXED, Runtime, strangers
 
 FAMILIES: Final[dict[str, ModuleType]] = {
@@ -110,10 +111,11 @@ def choose(
     """
     half = max(1, len(pixels) // 2)
     calibration, held_out = pixels[:half], pixels[half:] if len(pixels) > 1 else pixels
-    reference = plain(embedder)
     sizes = [size for size in BATCHES if size <= most] or [1]
-    truth = reference.embed(held_out, batch_size=1)  # it takes most memory, and time is not what it is asked for
-    tried, left_out = [], {}
+    truth = plain(embedder).embed(held_out, batch_size=1)  # it takes most memory, and time is not what it is asked for
+    best: _Tried | None = None
+    rates: dict[str, float] = {}
+    left_out: dict[str, str] = {}
     names = candidates(embedder, asked)
     for done, name in enumerate(names):
         if progress:
@@ -129,15 +131,16 @@ def choose(
         if reason:
             left_out[name] = reason
         else:
-            tried.append(one)
-    if not tried:
+            best = _faster(best, one, held_out[: min(sizes[-1], BATCHES[1])], rates)
+        del one, running  # each may hold hundreds of megabytes: no more than the best so far and the next are kept
+        hand_back()
+    if best is None:
         name, reason = next(iter(left_out.items()))
         raise RuntimeMismatch(f"the runtime {name} cannot be used: it {reason}; use --runtime torch")
-    rates = _rates({one.running.name: one.running for one in tried}, held_out[: min(sizes[-1], BATCHES[1])])
-    best = max(tried, key=lambda one: rates[one.running.name])
-    choice = Choice(best.running.name, best.label, best.agreement, sizes[-1], None, rates, left_out)
-    files = [best.path.with_suffix(suffix) for suffix in family_of(choice.name).SUFFIXES]
-    return *_settled(embedder, choice, best, held_out, sizes), files
+    choice, path = Choice(best.running.name, best.label, best.agreement, sizes[-1], None, rates, left_out), best.path
+    del best
+    files = [path.with_suffix(suffix) for suffix in family_of(choice.name).SUFFIXES]
+    return *_settled(embedder, choice, path, held_out, sizes), files
 
 
 def _made(embedder: Embedder, name: str, calibration: Pixels, scratch: Path) -> tuple[str, Path, Running]:
@@ -150,7 +153,15 @@ def _made(embedder: Embedder, name: str, calibration: Pixels, scratch: Path) -> 
         label = f"{name}-{hashlib.sha256(calibration.tobytes()).hexdigest()[:8]}"
     path = scratch / f"{label}{next(iter(family.SUFFIXES), '')}"
     family.make(embedder, name, calibration, path)
+    hand_back()
     return label, path, family.load(embedder, name, path)
+
+
+def _faster(best: _Tried | None, one: _Tried, batch: Pixels, rates: dict[str, float]) -> _Tried:
+    """Return the faster of the two, measured in turns; write their images a second into ``rates``."""
+    both = {tried.running.name: tried for tried in (best, one) if tried is not None}
+    rates |= _rates({name: tried.running for name, tried in both.items()}, batch)
+    return max(both.values(), key=lambda tried: rates[tried.running.name])
 
 
 def _objection(one: _Tried, others: Collection[Runtime]) -> str | None:
@@ -180,12 +191,12 @@ def _rates(running: Mapping[Key, Running], batch: Pixels) -> dict[Key, float]:
 
 
 def _settled(
-    embedder: Embedder, choice: Choice, best: _Tried, pixels: Pixels, sizes: Sequence[int]
+    embedder: Embedder, choice: Choice, path: Path, pixels: Pixels, sizes: Sequence[int]
 ) -> tuple[Choice, Running]:
     """Find batch size and threads by measuring: the fewest of each that are as fast as any, but for a twentieth."""
     allowed = torch.get_num_threads()  # by the user
     counts = sorted({max(1, allowed // 2), allowed}) if embedder.device.type == "cpu" else [None]
-    running = {count: family_of(choice.name).load(embedder, choice.name, best.path, count) for count in counts}
+    running = {count: family_of(choice.name).load(embedder, choice.name, path, count) for count in counts}
     rates: dict[tuple[int, int | None], float] = {}
     for size in sizes:
         batch = np.resize(pixels, (size, *pixels.shape[1:]))

@@ -49,7 +49,7 @@ def resident() -> int:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def _hand_back() -> None:
+def hand_back() -> None:
     """Give the system what this process has freed: the C library keeps it else, and it would count as held."""
     with suppress(OSError, AttributeError, TypeError):  # other libraries than GNU's have no such call
         ctypes.CDLL(None).malloc_trim(0)
@@ -106,7 +106,7 @@ def shared_out(memory: int | str, model: Any, batch_size: int) -> tuple[Room, in
     Pictures and network get half each of what the process does not hold already. A model may say in ``working`` how
     many bytes an image takes while it is embedded; of one that does not, any batch fits.
     """
-    _hand_back()
+    hand_back()
     half = max(LEAST, (in_bytes(memory) - resident()) // 2)
     each = getattr(model, "working", 0)
     return Room(half), max(1, min(batch_size, half // each)) if each else batch_size
