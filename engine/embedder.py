@@ -52,10 +52,19 @@ BACKBONES: dict[str, Callable[[int], nn.Module]] = {
 
 SMALLEST = {"conv4": 16}
 """Fewest pixels along a side that a network can see; 32 if not named here."""
+LARGEST = 2048
+"""Most pixels along a side: an image of them takes gigabytes while it is embedded."""
 
 # Of the network's input, that layers' outputs take: ResNet-101 takes 500 layer by layer, 250 to 400 with batch norm
 # folded, and what several threads have freed and the C library keeps comes to nearly as much again.
 BYTES_A_PIXEL = 800
+
+
+def check_size(backbone: str, size: int) -> None:
+    """Raise ArgumentError if the network of that name cannot see images with so many pixels along a side."""
+    least = SMALLEST.get(backbone, 32)
+    if not least <= size <= LARGEST:
+        raise ArgumentError(f"size {size}: the network needs at least {least} pixels, and takes {LARGEST} at most")
 
 
 class Embedder(nn.Module):
@@ -131,8 +140,9 @@ class Embedder(nn.Module):
             preprocessing: of the new embedder.
 
         Raises:
-            ArgumentError: the head does not fit the features of images of that size.
+            ArgumentError: the network cannot see images of that size, or the head does not fit their features.
         """
+        check_size(self.backbone_name, preprocessing.size)
         kept = None if isinstance(self.projection, nn.Identity) else self.dim
         adapted = Embedder(self.backbone_name, dim=dim or kept, preprocessing=preprocessing)
         adapted.backbone.load_state_dict(self.backbone.state_dict())

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from engine.recipes import RECIPES, Recipe
-from engine.weights import checkpoint_file, read_checkpoint, without_prefix
+from engine.weights import checkpoint_file, read_checkpoint, split_size, without_prefix
 from indexer.errors import WeightsError
 from indexer.search import Score
 
@@ -20,13 +20,13 @@ def load_recipe(weights: str | os.PathLike[str], *, dim: int) -> Recipe | None:
     """Return the recipe that made these weights, as it was when they were written; None if they tell of none.
 
     Args:
-        weights: "imagenet", "bundled" or the path of a file that ``train`` wrote, as for ``load_embedder``.
+        weights: as for ``load_embedder``.
         dim: of their embedder.
 
     Raises:
         WeightsError: the file cannot be read, or its recipe is unknown, damaged or of another dim.
     """
-    if weights == "imagenet":
+    if split_size(weights)[0] == "imagenet":
         return None
     path = checkpoint_file(weights)
     card, state = read_checkpoint(path, prefix="recipe.")

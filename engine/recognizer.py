@@ -19,7 +19,7 @@ from engine.recognizing import Recognizing, listed
 from engine.runtime import choose_device
 from engine.runtime_trials import check_asked
 from engine.runtimes import RUNTIME, Runtimes
-from engine.weights import load_embedder
+from engine.weights import load_embedder, weights_name
 from indexer import build
 from indexer.errors import GalleryMissing, SourceError
 from indexer.gallery import Change, Gallery
@@ -53,7 +53,8 @@ class Recognizer(Recognizing):
 
         Args:
             path: the folder to make.
-            weights: "imagenet", "bundled", a file that ``train`` wrote, or an embedder.
+            weights: "imagenet", "bundled", a file that ``train`` wrote, or either with a size, as "bundled@112"
+                (``engine.weights.load_embedder``); or an embedder.
             device: "cpu", "cuda", "mps"; the best there is if None.
             runtime: "auto", "torch", "openvino" or "onnx": what runs the embedder.
 
@@ -186,13 +187,6 @@ def _loaded(weights: str | os.PathLike[str] | Embedder, device: str | None) -> t
         return weights, None
     embedder = load_embedder(weights, device=choose_device(device))
     return embedder, load_score(weights, dim=embedder.dim)
-
-
-def weights_name(weights: str | os.PathLike[str] | Embedder) -> str:
-    """What the gallery writes down, to find the weights again: a path is kept whole."""
-    if isinstance(weights, Embedder):
-        return "given"
-    return str(weights) if weights in ("imagenet", "bundled") else str(Path(weights).absolute())
 
 
 def _absolute(loaded: Loaded) -> str | None:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from engine.batches import Balanced, Progress, Sampler, read_folder
-from engine.embedder import SMALLEST, Embedder
+from engine.embedder import Embedder, check_size
 from engine.episodes import Episodes
 from engine.preprocessing import Preprocessing
 from engine.recipes import RECIPES, Recipe
@@ -239,8 +239,8 @@ def _starting_point(
 ) -> Embedder:
     start = None if weights is None else load_embedder(weights)
     name = backbone if start is None else start.backbone_name
-    if size is not None and size < SMALLEST.get(name, 32):
-        raise ArgumentError(f"size {size}: the network needs at least {SMALLEST.get(name, 32)} pixels")
+    if size is not None:
+        check_size(name, size)
     if start is None:
         return Embedder(name, dim=dim, preprocessing=Preprocessing.whole(size or Preprocessing().size))
     preprocessing = start.preprocessing if size is None else start.preprocessing.resized(size)

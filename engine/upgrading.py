@@ -6,10 +6,10 @@ import os
 from typing import TypedDict, Unpack
 
 from engine.embedder import Embedder
-from engine.recognizer import BulkModel, weights_name
+from engine.recognizer import BulkModel
 from engine.running import plain
 from engine.runtime import choose_device
-from engine.weights import load_embedder
+from engine.weights import load_embedder, weights_name
 from indexer import folder, upgrading
 from indexer.pipeline import Progress
 from indexer.runtimes import Runtime
@@ -41,7 +41,7 @@ def upgrade_gallery(
 
     Args:
         gallery: the folder of the gallery.
-        weights: "imagenet", "bundled", a file that ``train`` wrote, or an embedder.
+        weights: as for ``load_embedder``, or an embedder.
         device: "cpu", "cuda", "mps"; the best there is if None.
 
     Raises:

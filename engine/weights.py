@@ -14,8 +14,8 @@ from safetensors.torch import save
 from torch import Tensor
 from torchvision.models import ResNet101_Weights
 
-from engine.embedder import Embedder
-from indexer.errors import WeightsError
+from engine.embedder import Embedder, check_size
+from indexer.errors import ArgumentError, WeightsError
 from indexer.folder import written_whole
 
 BUNDLED = Path(__file__).with_name("bundled.safetensors")
@@ -30,14 +30,51 @@ def load_embedder(weights: str | os.PathLike[str] = "imagenet", *, device: torch
 
     Args:
         weights: "imagenet" (torchvision's ResNet-101, downloaded once), "bundled" (the small checkpoint that comes
-            with this package) or the path of a file that ``train`` wrote.
+            with this package) or the path of a file that ``train`` wrote. "bundled@112", and so with the others, shows
+            them images with 112 pixels along a side instead of as many as they learnt from.
         device: where it shall run; the CPU if None.
 
     Raises:
         WeightsError: they cannot be had, or are not an embedder's.
+        ArgumentError: they cannot be shown images of that size.
     """
-    embedder = _imagenet() if weights == "imagenet" else _from_file(weights)
+    name, size = split_size(weights)
+    embedder = _imagenet() if name == "imagenet" else _from_file(name)
+    if size is not None:
+        embedder = _seeing(embedder, size)
     return embedder.to(device or torch.device("cpu")).eval().requires_grad_(False)
+
+
+def split_size(weights: str | os.PathLike[str]) -> tuple[str, int | None]:
+    """Return weights without the size that they are to be shown images at, and that size; None if they say none.
+
+    A file whose own name ends like that is a file.
+    """
+    whole = str(weights)
+    name, at, size = whole.rpartition("@")
+    if not (at and name and size.isascii() and size.isdecimal()) or Path(whole).is_file():
+        return whole, None
+    return name, int(size)
+
+
+def weights_name(weights: str | os.PathLike[str] | Embedder) -> str:
+    """Return what a gallery writes down, to find the weights again: a path is kept whole."""
+    if isinstance(weights, Embedder):
+        return "given"
+    name, size = split_size(weights)
+    found = name if name in {"imagenet", "bundled"} else str(Path(name).absolute())
+    return found if size is None else f"{found}@{size}"
+
+
+def _seeing(embedder: Embedder, size: int) -> Embedder:
+    """Return the same network for images with that many pixels along a side."""
+    check_size(embedder.backbone_name, size)
+    described = {**embedder.description(), "preprocessing": embedder.preprocessing.resized(size).as_dict()}
+    try:
+        return _filled(dict(embedder.state_dict()), lambda: Embedder.from_description(described))
+    except RuntimeError as error:
+        own = embedder.preprocessing.size
+        raise ArgumentError(f"size {size}: these weights' head fits images of {own} pixels alone") from error
 
 
 def _imagenet() -> Embedder:
@@ -83,7 +120,8 @@ def _from_file(weights: str | os.PathLike[str]) -> Embedder:
 
 def checkpoint_file(weights: str | os.PathLike[str]) -> Path:
     """Return the path of the checkpoint "bundled" or of a file that ``train`` wrote; WeightsError if there is none."""
-    path = BUNDLED if weights == "bundled" else Path(weights)
+    name, _ = split_size(weights)
+    path = BUNDLED if name == "bundled" else Path(name)
     if not path.is_file():
         raise WeightsError(f"no weights {os.fspath(weights)!r}: choose 'imagenet', 'bundled' or a file that exists")
     return path

@@ -14,9 +14,12 @@ from indexer.conditions import typed
 GalleryPath = Annotated[Path, typer.Option("--gallery", "-g", help="folder of the gallery")]
 Json = Annotated[bool, typer.Option("--json", help="print one JSON object a line and nothing else")]
 Images = Annotated[list[str], typer.Argument(help="image files", show_default=False)]
-Weights = Annotated[
-    str | None, typer.Option(help="imagenet, bundled, or a file that `train` wrote", show_default=False)
-]
+_WEIGHTS = typer.Option(
+    help="imagenet, bundled, or a file that `train` wrote; with a size, as bundled@112, shown that many pixels a side",
+    show_default=False,
+)
+Weights = Annotated[str | None, _WEIGHTS]
+NewWeights = Annotated[str, _WEIGHTS]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda or mps; the best there is if left out", show_default=False)]
 Runtime = Annotated[str, typer.Option(help="what runs the embedder: auto, torch, openvino or onnx")]
 AsOf = Annotated[

@@ -8,14 +8,14 @@ from typing import Annotated
 import typer
 
 from engine.cli import display
-from engine.cli.options import Device, GalleryPath, Json, Memory, default
+from engine.cli.options import Device, GalleryPath, Json, Memory, NewWeights, default
 from engine.upgrading import upgrade_gallery
 from indexer import upgrading
 
 
 def upgrade(
     *,
-    weights: Annotated[str, typer.Option(help="imagenet, bundled, or a file that `train` wrote", show_default=False)],
+    weights: NewWeights,
     gallery: GalleryPath,
     device: Device = None,
     drop_missing: Annotated[

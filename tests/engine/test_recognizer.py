@@ -217,6 +217,17 @@ def test_weights_that_moved_are_found_where_the_user_says(recognizer, weights, t
         assert opened.recognize(paths(photos)[0]).name == "blue"
 
 
+def test_a_gallery_finds_its_weights_again_with_the_size_they_are_shown_images_at(weights, tmp_path, photos):
+    with Recognizer.create(tmp_path / "n.gallery", weights=f"{weights}@48", device="cpu") as made:
+        made.index(photos)
+
+    with Recognizer.open(tmp_path / "n.gallery") as opened:
+        assert opened.embedder.preprocessing.size == 48
+        assert opened.recognize(paths(photos)[0]).name == "blue"
+    with pytest.raises(EmbedderMismatch):
+        Recognizer.open(tmp_path / "n.gallery", weights=weights)
+
+
 def test_creating_over_a_gallery_is_refused_and_opening_none_too(recognizer, weights, tmp_path):
     with pytest.raises(GalleryExists):
         Recognizer.create(tmp_path / "g.gallery", weights=weights)

@@ -10,13 +10,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 
 from engine import weights as weights_module
 from engine.embedder import Embedder
 from engine.preprocessing import Preprocessing
-from engine.weights import BUNDLED, load_embedder, read_checkpoint, save_checkpoint
-from indexer.errors import WeightsError
+from engine.weights import BUNDLED, checkpoint_file, load_embedder, read_checkpoint, save_checkpoint, split_size
+from indexer.errors import ArgumentError, WeightsError
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
 
@@ -28,14 +29,57 @@ def test_a_checkpoint_gives_back_the_embedder_to_half_precision(embedder, weight
     assert again.preprocessing == embedder.preprocessing
 
 
-def test_loading_draws_no_weights_to_replace_them(weights):
+@pytest.mark.parametrize("size", ["", "@48"])
+def test_loading_draws_no_weights_to_replace_them(weights, size):
     before = torch.get_rng_state()
-    loaded = load_embedder(weights)
+    loaded = load_embedder(f"{weights}{size}")
 
     assert torch.equal(torch.get_rng_state(), before)
     filters = [tensor for tensor in loaded.state_dict().values() if tensor.ndim == 4]
     assert filters
     assert all(tensor.is_contiguous(memory_format=torch.channels_last) for tensor in filters)
+
+
+def test_weights_with_a_size_are_the_same_network_shown_images_of_that_many_pixels(weights):
+    own, larger = load_embedder(weights), load_embedder(f"{weights}@48")
+    pixels = np.asarray(Image.fromarray(IMAGE).resize((48, 48), Image.Resampling.BILINEAR))
+
+    assert (own.preprocessing.size, larger.preprocessing.size) == (32, 48)
+    assert np.array_equal(larger.prepare(Image.fromarray(IMAGE)), pixels)
+    naive = own(torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None] / 255)[0]
+    np.testing.assert_allclose(larger.embed(IMAGE)[0], naive.numpy(), atol=1e-6)
+    assert own.fingerprint != larger.fingerprint
+    assert own.fingerprint == load_embedder(f"{weights}@32").fingerprint
+
+
+def test_a_file_whose_own_name_ends_like_a_size_is_a_file(weights, embedder):
+    named = weights.rename(weights.with_name("mine@64"))
+
+    assert split_size(named) == (str(named), None)
+    assert load_embedder(named).preprocessing == embedder.preprocessing
+    assert load_embedder(f"{named}@48").preprocessing.size == 48
+    assert checkpoint_file(f"{named}@48") == named
+
+
+@pytest.mark.parametrize("size", [0, 31, 2049, 10**30])
+def test_a_size_that_the_network_cannot_see_is_refused_in_one_line(weights, size):
+    with pytest.raises(ArgumentError, match=rf"^size {size}: the network needs at least 32 pixels, [^\n]+$"):
+        load_embedder(f"{weights}@{size}")
+
+
+def test_a_head_that_fits_one_size_alone_is_refused_at_others_in_one_line(tmp_path):
+    torch.manual_seed(0)
+    made = Embedder("conv4", dim=5, preprocessing=Preprocessing.whole(28))
+    save_checkpoint(tmp_path / "w.safetensors", made, torch.nn.Module(), {})
+
+    with pytest.raises(ArgumentError, match=r"^size 84: these weights' head fits images of 28 pixels alone$"):
+        load_embedder(tmp_path / "w.safetensors@84")
+
+
+@pytest.mark.parametrize("name", ["@64", "bundled@", "bundled@big", "bundled@-64", "bundled@6.4", "nowhere@64"])
+def test_what_is_no_size_is_part_of_a_name_that_there_is_not(name):
+    with pytest.raises(WeightsError, match="no weights"):
+        load_embedder(name)
 
 
 def test_loading_twice_gives_the_same_fingerprint(weights):
