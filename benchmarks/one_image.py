@@ -7,7 +7,8 @@ trials within an alphabet). *GroceryStore*: the given weights learn from the 81 
 
     python benchmarks/one_image.py [--only omniglot grocery] [--weights bundled] [--share 1.0]
 
-About 20 minutes on two cores; rows in benchmarks/results/one_image.json. Interrupted, it goes on.
+About 20 minutes on two cores, two of them for the icons; rows in benchmarks/results/one_image_drawings.json and
+one_image_icons.json. Interrupted, it goes on.
 """
 
 from __future__ import annotations
@@ -107,12 +108,11 @@ def main() -> None:
     arguments.add_argument("--seed", type=int, default=0)
     chosen = arguments.parse_args()
     torch.set_num_threads(1)
-    rows = []
+    whole = chosen.share == 1
     if "omniglot" in chosen.only:
-        rows += on_omniglot(chosen.share, chosen.seed)
+        report("one_image_drawings", list(on_omniglot(chosen.share, chosen.seed)), keep=whole)
     if "grocery" in chosen.only:
-        rows += on_grocery(chosen.weights, chosen.share, chosen.seed)
-    report("one_image", rows, keep=len(chosen.only) == 2)
+        report("one_image_icons", list(on_grocery(chosen.weights, chosen.share, chosen.seed)), keep=whole)
 
 
 if __name__ == "__main__":

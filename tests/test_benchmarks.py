@@ -5,6 +5,7 @@ Skipped where the image sets are absent.
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import io
 import sys
@@ -274,6 +275,26 @@ def test_a_grocery_photo_is_right_by_its_fine_its_five_nearest_or_its_coarse_cla
         "fine top-5": sum(label in best[:5] for best, label in pairs),
         "coarse top-1": sum(coarse[best[0]] == coarse[label] for best, label in pairs),
     }
+
+
+def test_groceries_are_chosen_by_without_a_test_photo(program, monkeypatch):
+    grocery = program("grocery")
+    seen = []
+
+    def photos(_embedder, split, _names):
+        seen.append(split)
+        return grocery.Photos(np.repeat(np.eye(8, dtype=np.float32), 6, axis=0), np.repeat(np.arange(8), 6))
+
+    monkeypatch.setattr(grocery, "photos", photos)
+    monkeypatch.setattr(grocery, "classes", lambda: ([str(number) for number in range(8)], np.arange(8)))
+    asked = {"weights": "bundled", "score": "cosine", "fine_tuned": False, "seed": 0, "draws": 2}
+
+    chosen_by = list(grocery.measured(argparse.Namespace(choose=True, **asked)))
+
+    assert set(seen) == {"iconic", "train", "val"}
+    assert {one["goal"] for one in chosen_by} == {""}
+    kept = [one["goal"] for one in grocery.measured(argparse.Namespace(choose=False, **asked))]
+    assert (kept[0], "test" in seen) == (">= 28", True)
 
 
 def test_photos_drawn_for_a_gallery_are_different_ones_of_each_class(program):
