@@ -38,6 +38,31 @@ def test_what_a_selector_masks_is_not_found(factory, random_units):
     assert (found >= 0).mean() > 0.9
 
 
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("factory", KINDS)
+def test_a_query_that_comes_alone_finds_what_it_finds_in_company(factory, masked, random_units):
+    vectors, queries = random_units(600), random_units(60, seed=1)
+    index, choice = built(factory, vectors, np.arange(600)), ladder(factory, 600)[2]
+    bits = np.packbits(np.arange(600) % 3 == 0, bitorder="little")
+    selector = faiss.IDSelectorBitmap(bits) if masked else None
+
+    together = candidates(index, choice, queries, 10, selector)
+    alone = [candidates(index, choice, queries[row : row + 1], 10, selector) for row in range(60)]
+
+    assert {rows.shape for rows in alone} == {(1, together.shape[1])}
+    # A projection rounds otherwise in company, so that two candidates as far may come the other way round.
+    shared = [len(set(one[0].tolist()) & set(all_.tolist())) for one, all_ in zip(alone, together, strict=True)]
+    distinct = [len(set(all_.tolist())) for all_ in together]
+    assert sum(shared) >= 0.99 * sum(distinct)
+
+
+def test_a_query_of_another_length_is_refused_before_faiss_reads_beyond_it(random_units):
+    index = built("HNSW16,SQfp16", random_units(100), np.arange(100))
+
+    with pytest.raises(ValueError, match="a query of 3 floats, the index holds vectors of 16"):
+        candidates(index, Choice("HNSW16,SQfp16", 8), np.ones((1, 3), np.float32), 2)
+
+
 @pytest.mark.parametrize("factory", KINDS)
 def test_the_settings_of_a_kind_rise_from_quick_to_thorough(factory):
     choices = ladder(factory, 600)
@@ -74,13 +99,17 @@ def test_a_reduced_kind_orders_by_distance_where_the_mean_is_far_from_the_origin
     assert np.mean([len(set(a) & set(b)) for a, b in zip(found.tolist(), exact.tolist(), strict=True)]) > 9
 
 
-def test_what_is_not_there_comes_last():
-    scores, rows = rescored(
-        np.ones((1, 2), np.float32), np.array([[-1, 4, -1, 2]]), lambda some: np.ones((len(some), 2), np.float32), 3
-    )
+@pytest.mark.parametrize("queries", [1, 2])
+@pytest.mark.parametrize(
+    ("found", "best"), [([-1, 4, -1, 2], [4, 2, -1]), ([7, 4, 1, 2], [7, 4, 1]), ([-1, -1, -1], [-1, -1, -1]), ([], [])]
+)
+def test_what_is_not_there_comes_last(queries, found, best):
+    asked, near = np.ones((queries, 2), np.float32), np.array([found] * queries, np.int64).reshape(queries, -1)
 
-    assert rows.tolist() == [[4, 2, -1]]
-    assert scores.tolist() == [[2, 2, -np.inf]]
+    scores, rows = rescored(asked, near, lambda some: np.ones((len(some), 2), np.float32), 3)
+
+    assert rows.tolist() == [best] * queries
+    assert scores.tolist() == [[-np.inf if row < 0 else 2 for row in best]] * queries
 
 
 def test_training_is_silent_and_an_index_is_the_same_each_time(random_units, capfd):
