@@ -71,7 +71,7 @@ def main() -> None:
         TrainingSet(training_folder(), augment=VIEWS, sampler=IconAndPhotos(n_classes=16, n_images=4)),
         chosen.out,
         recipe="classification",
-        options={"contrast": 1.0},
+        options={"contrast": 1.0, "imprint": 4},
         weights=chosen.weights,
         size=chosen.size,
         transfer=Transfer(layer_decay=chosen.layer_decay),

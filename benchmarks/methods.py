@@ -83,15 +83,15 @@ class Ours:
     def build(self, vectors: Vectors, threads: int) -> None:
         faiss.omp_set_num_threads(threads)
         self._vectors = vectors
-        self._index, self._rows = make(self._factory, vectors, np.arange(len(vectors)))
+        self._index, rows = make(self._factory, vectors, np.arange(len(vectors)))
+        self._rows = np.append(rows, -1)  # as in a gallery: -1, which FAISS says where it has none, stays -1
 
     def settings(self) -> Sequence[Choice]:
         return [choice for choice in ladder(self._factory, len(self._vectors)) if choice.effort <= DEEP]
 
     def search(self, queries: Vectors, k: int, setting: Choice, threads: int) -> Rows:
         faiss.omp_set_num_threads(threads)
-        found = candidates(self._index, setting, queries, k)
-        rows = np.where(found < 0, -1, self._rows[found])
+        rows = self._rows[candidates(self._index, setting, queries, k)]
         return rescored(queries, rows, partial(self._vectors.take, axis=0), k)[1]
 
     def bytes(self) -> int:
@@ -99,11 +99,11 @@ class Ours:
 
     def save(self, folder: Path) -> None:
         faiss.write_index(self._index, str(folder / "index"))
-        np.save(folder / "rows.npy", self._rows)
+        np.save(folder / "rows.npy", self._rows[:-1])
 
     def load(self, folder: Path, vectors: Vectors) -> None:
         self._vectors, self._index = vectors, faiss.read_index(str(folder / "index"))
-        self._rows = np.load(folder / "rows.npy")
+        self._rows = np.append(np.load(folder / "rows.npy"), -1)
 
 
 def ours(count: int, dim: int) -> list[Method]:

@@ -48,6 +48,7 @@ class Nearby:
         self.base, self.exact = base, exact
         ids = exact.ids
         living = np.isin(base.ids, ids)
+        self._ids = np.append(base.ids, -1)  # -1, which FAISS says where it has none, stays -1
         self._came = ids[~np.isin(ids, base.ids)]
         self._vectors = exact.vectors(self._came)
         self._changed = len(self._came) + int(np.count_nonzero(~living))
@@ -82,8 +83,7 @@ class Nearby:
         return scores, rows
 
     def _from_base(self, queries: Vectors, k: int) -> Ids:
-        rows = candidates(self.base.index, self.base.choice, queries, k, self._selector)
-        return np.where(rows < 0, -1, self.base.ids[rows])
+        return self._ids[candidates(self.base.index, self.base.choice, queries, k, self._selector)]
 
     def _from_came(self, queries: Vectors, k: int) -> Ids:
         if not len(self._came):
