@@ -113,6 +113,7 @@ STAGES = {
     "calm": replace(WHOLE, lens=CALM),
     "coarse": COARSE,
     "drawn": DRAWN,
+    "drawn-coarse": replace(DRAWN, pen=COARSE.pen, lens=COARSE.lens),
     # Its teachers (--teachers): of drawings the weights that learnt nothing else, of photos those it begins with.
     "taught": replace(DRAWN, recipe="distillation", options={"contrast": 0.5}, lens=CALM),
 }
