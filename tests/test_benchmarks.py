@@ -132,6 +132,8 @@ def test_shares_are_chosen_by_what_is_neither_learnt_nor_held_out(program):
     assert chosen_of((50.0, 70.0, 70.0), (48.5, 80.0, 70.0), (47.9, 90.0, 90.0)) == 1
     assert chosen_of((40.0, 90.0, 90.0), (50.0, 70.0, 60.0), (49.0, 60.0, 60.0)) == 1
     assert chosen_of((50.0, 80.0, 50.0), (50.0, 70.0, 70.0)) == 1
+    # What differs by chance only is decided by photos.
+    assert chosen_of((50.0, 70.2, 70.1), (51.0, 70.0, 70.0), (51.9, 69.0, 70.0)) == 1
 
 
 def test_a_drawing_in_a_mirror_has_left_and_right_exchanged(program, tmp_path):
