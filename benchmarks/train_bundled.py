@@ -7,13 +7,15 @@
     python benchmarks/train_bundled.py --stage small --start last.safetensors --out again.safetensors
     python benchmarks/train_bundled.py --stage whole --start again.safetensors --out whole.safetensors
     python benchmarks/train_bundled.py --stage calm --start whole.safetensors --out calm.safetensors
-    python benchmarks/train_bundled.py --blend drawings.safetensors calm.safetensors --shares 0.1 0.9 --out ...
+    python benchmarks/train_bundled.py --stage taught --start calm.safetensors --teachers drawings.safetensors ...
+    python benchmarks/train_bundled.py --blend drawings.safetensors taught.safetensors --out before.safetensors ...
+    python benchmarks/train_bundled.py --stage coarse --start before.safetensors --out coarse.safetensors
 
 Drawings: Omniglot's background set, 30 alphabets, each character turned by 90, 180 and 270 degrees as a further class.
 Photos: CIFAR-100 and Tiny ImageNet without the classes that benchmarks/heldout.py asks for. Interrupted, the same
 command goes on. Weights that learnt the one and then both have forgotten some of the one; weights between the files do
 better at both (Wortsman et al. 2022, "Robust fine-tuning of zero-shot models", arXiv:2109.01903): --blend. It also
-makes 512 floats of the 2048 features, by a projection that is computed and not learnt.
+makes 512 floats of the 2048 features, by a projection that is computed; what starts from there learns it on.
 docs/weights.md says what came out of it, with which arguments, and how long it took.
 """
 
