@@ -313,7 +313,8 @@ def test_only_the_best_so_far_is_held_while_the_next_is_made(embedder, pixels, o
 
     assert choice.left_out == {}
     assert set(choice.rates) >= {f"kind{number}-float32" for number in range(6)}
-    assert (len(most) >= 6, max(most)) == (True, 1)
+    assert len(most) >= 6
+    assert max(most) <= 1  # none, where PyTorch stays the fastest
 
 
 @pytest.mark.parametrize("backbone", ["conv4", "resnet101-slim"])
