@@ -206,7 +206,8 @@ def main() -> None:
     arguments.add_argument("--keep", help="file under results/; the bundled weights' whole run is kept as omniglot")
     chosen = arguments.parse_args()
     embedder = load_embedder(chosen.weights)
-    card = {} if chosen.weights == "imagenet" else read_checkpoint(checkpoint_file(chosen.weights))[0]
+    file = checkpoint_file(chosen.weights)
+    card = {} if file is None else read_checkpoint(file)[0]
     rows = []
     for protocol in ("lake", "koch", "vinyals") if chosen.protocol == "all" else (chosen.protocol,):
         if why := refusal(card, protocol):

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from engine.recipes import RECIPES, Recipe
-from engine.weights import checkpoint_file, read_checkpoint, split_size, without_prefix
+from engine.weights import checkpoint_file, read_checkpoint, without_prefix
 from indexer.errors import WeightsError
 from indexer.search import Score
 
@@ -26,9 +26,9 @@ def load_recipe(weights: str | os.PathLike[str], *, dim: int) -> Recipe | None:
     Raises:
         WeightsError: the file cannot be read, or its recipe is unknown, damaged or of another dim.
     """
-    if split_size(weights)[0] == "imagenet":
-        return None
     path = checkpoint_file(weights)
+    if path is None:
+        return None
     card, state = read_checkpoint(path, prefix="recipe.")
     name = card.get("recipe")
     if name is None:

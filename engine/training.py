@@ -237,12 +237,11 @@ def _listed(data: Data | Sequence[TrainingSet]) -> list[TrainingSet]:
 def _starting_point(
     weights: str | os.PathLike[str] | None, backbone: str, size: int | None, dim: int | None
 ) -> Embedder:
-    start = None if weights is None else load_embedder(weights)
-    name = backbone if start is None else start.backbone_name
-    if size is not None:
-        check_size(name, size)
-    if start is None:
-        return Embedder(name, dim=dim, preprocessing=Preprocessing.whole(size or Preprocessing().size))
+    if weights is None:
+        if size is not None:
+            check_size(backbone, size)
+        return Embedder(backbone, dim=dim, preprocessing=Preprocessing.whole(size or Preprocessing().size))
+    start = load_embedder(weights)
     preprocessing = start.preprocessing if size is None else start.preprocessing.resized(size)
     return start.adapted(dim=dim, preprocessing=preprocessing)
 

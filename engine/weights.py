@@ -38,8 +38,8 @@ def load_embedder(weights: str | os.PathLike[str] = "imagenet", *, device: torch
         WeightsError: they cannot be had, or are not an embedder's.
         ArgumentError: they cannot be shown images of that size.
     """
-    name, size = split_size(weights)
-    embedder = _imagenet() if name == "imagenet" else _from_file(name)
+    path, (_, size) = checkpoint_file(weights), split_size(weights)
+    embedder = _imagenet() if path is None else _from_file(path)
     if size is not None:
         embedder = _seeing(embedder, size)
     return embedder.to(device or torch.device("cpu")).eval().requires_grad_(False)
@@ -106,8 +106,7 @@ def _filled(state: dict[str, Tensor], make: Callable[[], Embedder]) -> Embedder:
     return embedder
 
 
-def _from_file(weights: str | os.PathLike[str]) -> Embedder:
-    path = checkpoint_file(weights)
+def _from_file(path: Path) -> Embedder:
     card, state = read_checkpoint(path, prefix="embedder.")
     try:
         state = without_prefix(state, "embedder.")
@@ -118,9 +117,15 @@ def _from_file(weights: str | os.PathLike[str]) -> Embedder:
     return embedder
 
 
-def checkpoint_file(weights: str | os.PathLike[str]) -> Path:
-    """Return the path of the checkpoint "bundled" or of a file that ``train`` wrote; WeightsError if there is none."""
+def checkpoint_file(weights: str | os.PathLike[str]) -> Path | None:
+    """Return the path of the checkpoint "bundled" or of a file that ``train`` wrote; "imagenet" has none: None.
+
+    Raises:
+        WeightsError: there is no such file.
+    """
     name, _ = split_size(weights)
+    if name == "imagenet":
+        return None
     path = BUNDLED if name == "bundled" else Path(name)
     if not path.is_file():
         raise WeightsError(f"no weights {os.fspath(weights)!r}: choose 'imagenet', 'bundled' or a file that exists")

@@ -17,7 +17,7 @@ from engine.batches import Balanced, Batch, Sampler
 from engine.embedder import Embedder
 from engine.recipes.pairs import TEMPERATURE, contrast
 from engine.recipes.recipe import ClassMeans, Recipe, full_precision
-from engine.weights import checkpoint_file, load_embedder, split_size
+from engine.weights import checkpoint_file, load_embedder
 from indexer.errors import ArgumentError
 
 
@@ -65,8 +65,7 @@ class Distillation(Recipe):
                 "give one for all or one for each"
             )
         for weights in self.teacher:
-            if split_size(weights)[0] != "imagenet":
-                checkpoint_file(weights)
+            checkpoint_file(weights)
 
     def begin(self, classes: Sequence[int], means: ClassMeans | None = None) -> None:
         """Load the teachers: each teaches the labels of its training set, an only one whatever there is."""
