@@ -1,10 +1,11 @@
 """GroceryStore, fine-tuned: weights learn from its train photos and icons, for `benchmarks/grocery.py` to ask.
 
     python benchmarks/fine_tune.py --out grocery.safetensors [--weights bundled] [--size 64] [--steps 300]
-    python benchmarks/grocery.py --weights grocery.safetensors --fine-tuned --keep grocery_fine_tuned
+    python benchmarks/grocery.py --weights grocery.safetensors --fine-tuned
 
 Each batch shows classes with their photos and their icon, and some photos as an icon shows things, so that both come to
-lie together. No test photo is learnt from, nor looked at. Interrupted, the same command goes on.
+lie together. No test photo is learnt from, nor looked at. Interrupted, the same command goes on. docs/weights.md has
+the rounds that led to the figures that are kept.
 """
 
 from __future__ import annotations
