@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
-from torchvision.models.resnet import Bottleneck, ResNet
 
 from engine.preprocessing import Preprocessing, to_unit_range
+from engine.vision import Bottleneck, ResNet
 from indexer.errors import ArgumentError
 from indexer.images import MAX_PIXELS, ImageLike, Loaded, load
 

@@ -12,15 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torchvision
 
 from engine import report
+from engine.vision import version
 from indexer.folder import written_whole
 
 
 def versions() -> dict[str, str]:
     """Return the versions of what the figures of a run depend on."""
-    return {"python": platform.python_version(), "torch": torch.__version__, "torchvision": torchvision.__version__}
+    return {"python": platform.python_version(), "torch": torch.__version__, "torchvision": version}
 
 
 def write_record(

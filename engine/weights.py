@@ -12,9 +12,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
-from torchvision.models import ResNet101_Weights
+from torch.overrides import TorchFunctionMode
 
 from engine.embedder import Embedder, check_size
+from engine.vision import ResNet101_Weights
 from indexer.errors import ArgumentError, WeightsError
 from indexer.folder import written_whole
 
@@ -97,13 +98,21 @@ def _filled(state: dict[str, Tensor], make: Callable[[], Embedder]) -> Embedder:
     Raises:
         RuntimeError: they do not fit it.
     """
-    with torch.device("meta"):  # nothing is drawn
+    with torch.device("meta"), _Undrawn():
         embedder = make()
     for name, tensor in state.items():
         if tensor.ndim == 4:  # one after the other, so that the old one goes before the next one comes
             state[name] = tensor.contiguous(memory_format=torch.channels_last)
     embedder.load_state_dict(state, assign=True)
     return embedder
+
+
+class _Undrawn(TorchFunctionMode):
+    """No random weights: tensors on "meta" have none to draw, and to pretend to PyTorch imports its compiler."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Leave alone what would be filled with random numbers; do all else as usual."""
+        return args[0] if func in (Tensor.normal_, Tensor.uniform_) else func(*args, **(kwargs or {}))
 
 
 def _from_file(path: Path) -> Embedder:
