@@ -12,9 +12,11 @@ import torch
 from engine.embedder import Embedder
 from engine.running import Features, Pixels, Running, Vectors, quietly, unit
 from indexer.errors import FirstsightError
+from indexer.room import hand_back
 
 EXTRA: Final = "onnx"
 SUFFIXES: Final = (".onnx",)
+TAKES: Final = 5.0  # bytes of memory, for each byte of float32 weights: mostly while it is calibrated
 
 
 def names(embedder: Embedder) -> list[str]:
@@ -33,23 +35,26 @@ def make(embedder: Embedder, name: str, calibration: Pixels, path: Path) -> None
         path: of the ``.onnx`` file.
     """
     _library()
-    size = embedder.preprocessing.size
-    whole = path.with_suffix(".float32.onnx") if name == "onnx-int8" else path
+    whole = path.with_name("onnx-float32.onnx")
     with quietly():
-        torch.onnx.export(
-            Features(embedder).cpu(),
-            (torch.zeros((1, size, size, 3), dtype=torch.uint8),),
-            str(whole),
-            input_names=["pixels"],
-            output_names=["features"],
-            dynamic_axes={"pixels": {0: "n"}, "features": {0: "n"}},
-            dynamo=False,  # the newer exporter needs yet another package
-        )
-        if whole != path:
-            try:
-                _in_eight_bits(whole, path, calibration)
-            finally:
-                whole.unlink()
+        if not whole.exists():
+            _convert(embedder, whole)
+        if path != whole:
+            _in_eight_bits(whole, path, calibration)
+
+
+def _convert(embedder: Embedder, path: Path) -> None:
+    size = embedder.preprocessing.size
+    torch.onnx.export(
+        Features(embedder).cpu(),
+        (torch.zeros((1, size, size, 3), dtype=torch.uint8),),
+        str(path),
+        input_names=["pixels"],
+        output_names=["features"],
+        dynamic_axes={"pixels": {0: "n"}, "features": {0: "n"}},
+        dynamo=False,  # the newer exporter needs yet another package
+    )
+    hand_back()
 
 
 def load(embedder: Embedder, name: str, path: Path, threads: int | None = None) -> Running:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
@@ -12,9 +13,11 @@ import torch
 from engine.embedder import Embedder
 from engine.running import Features, Pixels, Running, Vectors, quietly, unit
 from indexer.errors import FirstsightError
+from indexer.room import hand_back
 
 EXTRA: Final = "openvino"
 SUFFIXES: Final = (".xml", ".bin")
+TAKES: Final = 3.5  # bytes of memory, for each byte of float32 weights: mostly while it is calibrated
 _PRECISIONS: Final = {"openvino-float32": "f32", "openvino-bf16": "bf16", "openvino-int8": "f32"}
 
 
@@ -34,15 +37,28 @@ def make(embedder: Embedder, name: str, calibration: Pixels, path: Path) -> None
         calibration: pixels ``(n, size, size, 3)``, images of the kind that will be embedded.
         path: of the ``.xml`` file.
     """
-    library = _library()
-    size = embedder.preprocessing.size
-    example = torch.zeros((1, size, size, 3), dtype=torch.uint8)
-    network = Features(embedder).cpu()
+    library, whole = _library(), path.with_name("openvino-float32.xml")
     with quietly():
-        model = library.convert_model(network, example_input=example, input=[(-1, size, size, 3)])
+        if not whole.exists():
+            _convert(embedder, whole)
         if name == "openvino-int8":
-            model = _in_eight_bits(model, calibration)
-        library.save_model(model, path, compress_to_fp16=False)
+            # Read from the file, it is not held as PyTorch's, as a trace and as OpenVINO's at the same time.
+            model = _in_eight_bits(library.Core().read_model(whole), calibration)
+            library.save_model(model, path, compress_to_fp16=False)
+        elif path != whole:
+            for suffix in SUFFIXES:
+                shutil.copyfile(whole.with_suffix(suffix), path.with_suffix(suffix))
+
+
+def _convert(embedder: Embedder, path: Path) -> None:
+    library, size = _library(), embedder.preprocessing.size
+    example = torch.zeros((1, size, size, 3), dtype=torch.uint8)
+    # OpenVINO would trace it, too, and then once more to compare: the embeddings are compared anyway.
+    network = torch.jit.trace(Features(embedder).cpu(), example, check_trace=False)
+    model = library.convert_model(network, example_input=example, input=[(-1, size, size, 3)])
+    library.save_model(model, path, compress_to_fp16=False)
+    del network, model
+    hand_back()
 
 
 def load(embedder: Embedder, name: str, path: Path, threads: int | None = None) -> Running:

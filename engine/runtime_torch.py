@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import numpy as np
 import torch
@@ -18,7 +18,9 @@ from engine.running import Features, Pixels, Running, Vectors, unit
 
 EXTRA: Final = ""
 SUFFIXES: Final = ()  # nothing is kept: folding takes a second
-_FOLDED: Final[WeakKeyDictionary[Embedder, dict[str, Features]]] = WeakKeyDictionary()
+TAKES: Final = 1.2  # bytes of memory, for each byte of float32 weights: a folded copy
+# A copy is there while something runs it.
+_FOLDED: Final[WeakKeyDictionary[Embedder, WeakValueDictionary[str, Features]]] = WeakKeyDictionary()
 PIECE: Final = 64  # images that go to a GPU at once: the next ones are copied while it computes
 
 
@@ -53,11 +55,13 @@ def load(embedder: Embedder, name: str, path: Path, threads: int | None = None) 
 
 
 def _folded(embedder: Embedder, name: str) -> Features:
-    known = _FOLDED.setdefault(embedder, {})
-    if name not in known:
+    known = _FOLDED.setdefault(embedder, WeakValueDictionary())
+    network = known.get(name)
+    if network is None:
         precision = torch.bfloat16 if name.endswith("-bf16") else torch.float32
-        known[name] = Features(embedder).to(dtype=precision, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return known[name]
+        network = Features(embedder).to(dtype=precision, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        known[name] = network
+    return network
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,13 +21,13 @@ from engine.running import Agreement, Pixels, Running, plain
 from engine.runtime_kept import Choice
 from indexer.errors import ArgumentError, FirstsightError, RuntimeMismatch
 from indexer.pipeline import Progress
-from indexer.room import hand_back
+from indexer.room import hand_back, resident
 from indexer.runtimes import MIXED, Runtime, strangers
 
 FAMILIES: Final[dict[str, ModuleType]] = {
     "torch": runtime_torch,
-    "openvino": runtime_openvino,
     "onnx": runtime_onnx,
+    "openvino": runtime_openvino,
 }
 SAMPLE: Final = 64  # images: every other one to calibrate with, the rest to compare on
 LEAST: Final = 16  # images that eight bits are calibrated with, at least
@@ -78,9 +79,9 @@ def candidates(embedder: Embedder, asked: str) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class _Tried:
+    name: str
     label: str
     path: Path
-    running: Running
     agreement: Agreement
 
 
@@ -92,6 +93,7 @@ def choose(
     others: Collection[Runtime],
     scratch: Path,
     most: int = BATCHES[-1],
+    memory: float = math.inf,
     progress: Progress | None = None,
 ) -> tuple[Choice, Running, list[Path]]:
     """Return the fastest runtime whose embeddings may stand for those of plain float32, ready to run, and its files.
@@ -103,6 +105,7 @@ def choose(
         others: what made the embeddings that are in the gallery already.
         scratch: a folder to write the files to.
         most: images at once that there is memory for.
+        memory: bytes that the process shall keep to; the first that is tried may take more.
         progress: called with ("trying runtimes", done, total).
 
     Raises:
@@ -116,14 +119,19 @@ def choose(
     best: _Tried | None = None
     rates: dict[str, float] = {}
     left_out: dict[str, str] = {}
-    names = candidates(embedder, asked)
+    # The least exact first: they are small, and the fastest so far is loaded again beside each that follows.
+    names = candidates(embedder, asked)[::-1]
     for done, name in enumerate(names):
         if progress:
             progress("trying runtimes", done, len(names))
+        needed = _needed(embedder, name)
+        if best and needed > memory:
+            left_out[name] = f"takes {needed / 1e9:.1f} GB of memory while it is converted"
+            continue
         try:
             label, path, running = _made(embedder, name, calibration, scratch)
             vectors = running.embed(held_out, batch_size=sizes[-1])
-            one = _Tried(label, path, running, Agreement.between(truth, vectors))
+            one = _Tried(name, label, path, Agreement.between(truth, vectors))
         except Exception as error:
             left_out[name] = f"fails: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
             continue
@@ -131,16 +139,22 @@ def choose(
         if reason:
             left_out[name] = reason
         else:
-            best = _faster(best, one, held_out[: min(sizes[-1], BATCHES[1])], rates)
-        del one, running  # each may hold hundreds of megabytes: no more than the best so far and the next are kept
+            rates |= _rates({name: running} | _loaded(embedder, best), held_out[: min(sizes[-1], BATCHES[1])])
+            best = one if best is None or rates[name] >= rates[best.name] else best
+        del running  # each may hold hundreds of megabytes: while the next is made, none is held
         hand_back()
     if best is None:
-        name, reason = next(iter(left_out.items()))
+        name, reason = next(reversed(left_out.items()))
         raise RuntimeMismatch(f"the runtime {name} cannot be used: it {reason}; use --runtime torch")
-    choice, path = Choice(best.running.name, best.label, best.agreement, sizes[-1], None, rates, left_out), best.path
-    del best
+    choice, path = Choice(best.name, best.label, best.agreement, sizes[-1], None, rates, left_out), best.path
     files = [path.with_suffix(suffix) for suffix in family_of(choice.name).SUFFIXES]
     return *_settled(embedder, choice, path, held_out, sizes), files
+
+
+def _needed(embedder: Embedder, name: str) -> float:
+    """Return the bytes that this process would hold at most while it converts the embedder."""
+    weights = 4 * sum(tensor.numel() for tensor in embedder.parameters())
+    return resident() + family_of(name).TAKES * weights
 
 
 def _made(embedder: Embedder, name: str, calibration: Pixels, scratch: Path) -> tuple[str, Path, Running]:
@@ -157,11 +171,9 @@ def _made(embedder: Embedder, name: str, calibration: Pixels, scratch: Path) -> 
     return label, path, family.load(embedder, name, path)
 
 
-def _faster(best: _Tried | None, one: _Tried, batch: Pixels, rates: dict[str, float]) -> _Tried:
-    """Return the faster of the two, measured in turns; write their images a second into ``rates``."""
-    both = {tried.running.name: tried for tried in (best, one) if tried is not None}
-    rates |= _rates({name: tried.running for name, tried in both.items()}, batch)
-    return max(both.values(), key=lambda tried: rates[tried.running.name])
+def _loaded(embedder: Embedder, best: _Tried | None) -> dict[str, Running]:
+    """Return the fastest so far, if there is one, from its file again."""
+    return {} if best is None else {best.name: family_of(best.name).load(embedder, best.name, best.path)}
 
 
 def _objection(one: _Tried, others: Collection[Runtime]) -> str | None:

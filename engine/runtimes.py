@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import tempfile
 import time
@@ -23,7 +24,7 @@ from indexer.gallery import Gallery
 from indexer.images import read
 from indexer.pipeline import Progress
 from indexer.places import Source
-from indexer.room import MEMORY, shared_out
+from indexer.room import MEMORY, in_bytes, shared_out
 from indexer.runtimes import Runtime, require_alike, strangers
 from indexer.sources_opened import opened
 
@@ -79,7 +80,8 @@ class Runtimes:
             images: what ``indexer.build.index`` will be given.
             class_depth: as there.
             progress: called with ("trying runtimes", done, total).
-            memory: that the process shall keep to: larger batches are not tried. To convert may take more.
+            memory: that the process shall keep to: larger batches are not tried, nor what takes more to convert but
+                the first of them.
         """
         if self.choice is not None:
             if self._running is not None and self.choice.name == plain(self.embedder).name:
@@ -91,7 +93,8 @@ class Runtimes:
         files = source.listing().files
         sample = list(_prepared(self.embedder, (partial(source.read, files[at].path) for at in _spread(len(files)))))
         if sample and (self._running is None or self._worth(sample[:2], len(files) - len(self.gallery))):
-            self._choose(sample, progress, most=shared_out(memory, self.embedder, BATCHES[-1])[1])
+            most = shared_out(memory, self.embedder, BATCHES[-1])[1]
+            self._choose(sample, progress, most=most, memory=in_bytes(memory))
 
     def _worth(self, some: Sequence[Pixels], ahead: int) -> bool:
         """Tell by embedding some images whether so many more would take long."""
@@ -121,7 +124,14 @@ class Runtimes:
         require_alike(runtime, self.gallery.runtimes(), self.gallery.path)
         self.gallery.runtime = runtime
 
-    def _choose(self, sample: Sequence[Pixels], progress: Progress | None = None, *, most: int = BATCHES[-1]) -> None:
+    def _choose(
+        self,
+        sample: Sequence[Pixels],
+        progress: Progress | None = None,
+        *,
+        most: int = BATCHES[-1],
+        memory: float = math.inf,
+    ) -> None:
         with tempfile.TemporaryDirectory(dir=self.gallery.path, prefix=".runtime-") as scratch:
             choice, self._running, files = choose(
                 self.embedder,
@@ -130,6 +140,7 @@ class Runtimes:
                 others=self.gallery.runtimes(),
                 scratch=Path(scratch),
                 most=most,
+                memory=memory,
                 progress=progress,
             )
             runtime_kept.save(self.gallery.path, self.embedder, choice, files)

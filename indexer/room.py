@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import re
 import sys
@@ -50,7 +51,8 @@ def resident() -> int:
 
 
 def hand_back() -> None:
-    """Give the system what this process has freed: the C library keeps it else, and it would count as held."""
+    """Give the system what this process no longer uses: circles of objects are kept else, and what is freed as well."""
+    gc.collect()
     with suppress(OSError, AttributeError, TypeError):  # other libraries than GNU's have no such call
         ctypes.CDLL(None).malloc_trim(0)
 

@@ -174,14 +174,14 @@ def test_a_runtime_that_is_not_installed_names_its_extra(family, package, embedd
 
 def test_only_what_exists_can_be_asked_for(embedder, run, photos, weights, tmp_path):
     for asked in ("tensorrt", "", "Torch"):
-        with pytest.raises(ArgumentError, match="choose auto, torch, openvino, onnx"):
+        with pytest.raises(ArgumentError, match="choose auto, torch, onnx, openvino"):
             runtime_trials.check_asked(asked)
     with pytest.raises(FirstsightError, match="cannot run on this machine"):
         candidates(embedder, "cuda-bf16")
 
     status, _, error = run("index", photos, "--gallery", tmp_path / "n", "--weights", weights, "--runtime", "fast")
     assert status == 2
-    assert "choose auto, torch, openvino, onnx" in error
+    assert "choose auto, torch, onnx, openvino" in error
     assert not (tmp_path / "n").exists()
 
 
@@ -204,8 +204,8 @@ class Fake:
 
     SUFFIXES = ()
 
-    def __init__(self, name, run):
-        self.name, self.run, self.loaded = name, run, 0
+    def __init__(self, name, run, takes=0.0):
+        self.name, self.run, self.loaded, self.TAKES = name, run, 0, takes
 
     def names(self, embedder):
         return [self.name]
@@ -293,13 +293,17 @@ def test_an_image_on_a_gpu_takes_none_of_the_memory_of_the_process(embedder):
     assert embedder.to("meta").working == 0
 
 
-def test_only_the_best_so_far_is_held_while_the_next_is_made(embedder, pixels, only, tmp_path):
-    held, most = weakref.WeakSet(), []
+def test_nothing_is_held_while_a_runtime_is_made_and_one_other_while_it_is_tried(embedder, pixels, only, tmp_path):
+    held, made, loaded = weakref.WeakSet(), [], []
 
     class Held(Fake):
+        def make(self, embedder, name, calibration, path):
+            gc.collect()
+            made.append(len(held))
+
         def load(self, embedder, name, path, threads=None):
             gc.collect()
-            most.append(len(held))
+            loaded.append(len(held))
 
             def run(batch):
                 return plain(embedder).embed(batch)
@@ -307,14 +311,42 @@ def test_only_the_best_so_far_is_held_while_the_next_is_made(embedder, pixels, o
             held.add(run)
             return Running(self.name, run, embedder.dim)
 
-    only(torch=runtime_torch, **{f"kind{number}": Held(f"kind{number}-float32", None) for number in range(6)})
+    only(**{f"kind{number}": Held(f"kind{number}-float32", None) for number in range(6)})
 
     choice, *_ = choose(embedder, pixels, asked="auto", others=[], scratch=tmp_path)
 
     assert choice.left_out == {}
-    assert set(choice.rates) >= {f"kind{number}-float32" for number in range(6)}
-    assert len(most) >= 6
-    assert max(most) <= 1  # none, where PyTorch stays the fastest
+    assert set(choice.rates) == {f"kind{number}-float32" for number in range(6)}
+    assert made == [0] * 6
+    assert len(loaded) >= 6 + 5
+    assert max(loaded) == 1
+
+
+def test_a_runtime_that_there_is_no_memory_to_convert_is_tried_only_where_it_is_the_first(
+    embedder, pixels, only, tmp_path
+):
+    run, huge = plain(embedder).run, 1e9  # bytes for each byte of weights
+    only(torch=Fake("torch-float32", run), onnx=Fake("onnx-int8", run, huge), openvino=Fake("openvino-int8", run, huge))
+
+    bounded, *_ = choose(embedder, pixels, asked="auto", others=[], scratch=tmp_path, memory=10**11)
+    free, *_ = choose(embedder, pixels, asked="auto", others=[], scratch=tmp_path)
+
+    assert set(bounded.rates) == {"openvino-int8", "torch-float32"}
+    assert set(bounded.left_out) == {"onnx-int8"}
+    assert bounded.left_out["onnx-int8"].startswith("takes ")
+    assert set(free.rates) == {"openvino-int8", "onnx-int8", "torch-float32"}
+
+
+def test_a_folded_copy_goes_with_what_runs_it():
+    made = Embedder("conv4", preprocessing=Preprocessing.whole(16)).eval()
+    running = runtime_torch.load(made, "torch-float32", Path())
+    folded = weakref.ref(runtime_torch._folded(made, "torch-float32"))
+
+    assert folded() is not None
+    del running
+    gc.collect()
+
+    assert folded() is None
 
 
 @pytest.mark.parametrize("backbone", ["conv4", "resnet101-slim"])
