@@ -1,6 +1,7 @@
 """How long commands and imports take before they do anything: each in a process of its own, in turns, medians.
 
 Beside them stands a bare interpreter, and one that imports torch: nobody who needs torch can be faster than that.
+torchvision imports PyTorch's compiler, which Firstsight does without (engine/vision.py).
 
     python benchmarks/startup.py [--rounds 7] [--quick]
 
@@ -24,7 +25,8 @@ from photos import make_photos
 from rows import report, row
 
 ROUNDS = 7
-AGAIN = ("from engine import Recognizer", "firstsight recognize")  # import torch as others do: not to be seen quickly
+# What imports torch as others do: not to be seen quickly.
+AGAIN = ("import torch, torchvision", "from engine import Recognizer", "firstsight recognize")
 ANSWER = """
 import sys
 from engine import Recognizer
@@ -47,6 +49,7 @@ def commands(gallery: str, photo: str) -> dict[str, list[str]]:
     return {
         "a bare interpreter": python("-c", ""),
         "import numpy, faiss, sqlalchemy, PIL": python("-c", "import numpy, faiss, sqlalchemy, PIL.Image"),
+        "import torch": python("-c", "import torch"),
         "import torch, torchvision": python("-c", "import torch, torchvision"),
         "import engine": python("-c", "import engine"),
         "from engine import Recognizer": python("-c", "from engine import Recognizer"),
@@ -92,9 +95,7 @@ def measure(rounds: int) -> list[dict[str, Any]]:
             rows.append(row(f"{name}: imports torch", float(loaded), "", "= 0", not loaded))
     more = statistics.median(
         answer - torch
-        for answer, torch in zip(
-            spent["opening a gallery and the first answer"], spent["import torch, torchvision"], strict=True
-        )
+        for answer, torch in zip(spent["opening a gallery and the first answer"], spent["import torch"], strict=True)
     )
     return [*rows, row("opening and the first answer, beyond importing torch", more, "s")]
 
