@@ -62,6 +62,8 @@ def load(embedder: Embedder, name: str, path: Path, threads: int | None = None) 
     library = _library()
     options = library.SessionOptions()
     options.log_severity_level = 3
+    # Its threads would spin on after a batch, and take the processor from what decodes, or is timed, beside it.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     if threads is not None:
         options.intra_op_num_threads = threads
     session = library.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

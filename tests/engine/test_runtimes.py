@@ -3,6 +3,7 @@ from __future__ import annotations
 import gc
 import json
 import sys
+import time
 import weakref
 from pathlib import Path
 
@@ -136,6 +137,20 @@ def test_a_runtime_keeps_the_order_and_does_not_mind_the_batch(name, converted, 
     np.testing.assert_allclose(running.embed(pixels[::-1]), together[::-1], atol=1e-5)
     assert running.embed([]).shape == (0, 12)
     assert np.abs(together[0] - together[1]).max() > 0.01
+
+
+@pytest.mark.parametrize("name", installed())
+def test_a_runtime_is_idle_after_a_batch(name, converted, pixels):
+    *_, running = converted(name)
+    spent = []
+
+    for _ in range(5):
+        running.embed(pixels)
+        started = time.process_time()
+        time.sleep(0.05)
+        spent.append(time.process_time() - started)
+
+    assert min(spent) < 0.01  # threads that wait for work by spinning: 0.035
 
 
 @pytest.mark.skipif(not BUNDLED.exists(), reason="the package was built without its weights")
