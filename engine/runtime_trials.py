@@ -17,7 +17,7 @@ import torch
 
 from engine import runtime_onnx, runtime_openvino, runtime_torch
 from engine.embedder import Embedder
-from engine.running import Agreement, Pixels, Running, plain
+from engine.running import Agreement, Pixels, Running, Vectors, plain
 from engine.runtime_kept import Choice
 from indexer.errors import ArgumentError, FirstsightError, RuntimeMismatch
 from indexer.pipeline import Progress
@@ -129,8 +129,7 @@ def choose(
             left_out[name] = f"takes {needed / 1e9:.1f} GB of memory while it is converted"
             continue
         try:
-            label, path, running = _made(embedder, name, calibration, scratch)
-            vectors = running.embed(held_out, batch_size=sizes[-1])
+            label, path, running, vectors = _tried(embedder, name, scratch, (calibration, held_out), sizes[-1])
             one = _Tried(name, label, path, Agreement.between(truth, vectors))
         except Exception as error:
             left_out[name] = f"fails: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
@@ -155,6 +154,15 @@ def _needed(embedder: Embedder, name: str) -> float:
     """Return the bytes that this process would hold at most while it converts the embedder."""
     weights = 4 * sum(tensor.numel() for tensor in embedder.parameters())
     return resident() + family_of(name).TAKES * weights
+
+
+def _tried(
+    embedder: Embedder, name: str, scratch: Path, halves: tuple[Pixels, Pixels], batch_size: int
+) -> tuple[str, Path, Running, Vectors]:
+    """Do what ``_made`` does with one half of the images, and embed the other; what fails at that is held no longer."""
+    calibration, held_out = halves
+    label, path, running = _made(embedder, name, calibration, scratch)
+    return label, path, running, running.embed(held_out, batch_size=batch_size)
 
 
 def _made(embedder: Embedder, name: str, calibration: Pixels, scratch: Path) -> tuple[str, Path, Running]:

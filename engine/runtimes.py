@@ -111,7 +111,7 @@ class Runtimes:
         if strangers(choice.runtime, self.gallery.runtimes()):
             return False
         try:
-            self._running = _loaded(self.embedder, choice, files)
+            self._running = _ready(self.embedder, choice, files)
         except Exception:
             return False
         self.choice = choice
@@ -147,7 +147,7 @@ class Runtimes:
         self.choice, self.gallery.runtime = choice, choice.runtime
 
 
-def _loaded(embedder: Embedder, choice: Choice, files: Sequence[Path]) -> Running:
+def _ready(embedder: Embedder, choice: Choice, files: Sequence[Path]) -> Running:
     if choice.name == plain(embedder).name:  # to fold takes longer than to embed an image
         return plain(embedder)
     return family_of(choice.name).load(embedder, choice.name, files[0] if files else Path(), choice.threads)
