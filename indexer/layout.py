@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from indexer.faiss_index import Ids
 
-LEAST: Final = 1 << 17  # vectors; the graph of fewer lies in the processor's caches however it is laid
+LEAST: Final = 1 << 15  # vectors; the graph of fewer gains hardly more than chance makes
 CLUSTER: Final = 256  # vectors of a cluster: some pages of codes and of links
 CLUSTERS: Final = 4096  # at most; more take longer to find than they save
 SAMPLE, ROUNDS = 30, 4  # vectors a cluster that k-means sees, and how often it moves the centres
