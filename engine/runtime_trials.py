@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -17,7 +17,7 @@ import torch
 
 from engine import runtime_onnx, runtime_openvino, runtime_torch
 from engine.embedder import Embedder
-from engine.running import Agreement, Pixels, Running, Vectors, plain
+from engine.running import Agreement, Pixels, Running, plain
 from engine.runtime_kept import Choice
 from indexer.errors import ArgumentError, FirstsightError, RuntimeMismatch
 from indexer.pipeline import Progress
@@ -116,6 +116,10 @@ def choose(
     calibration, held_out = pixels[:half], pixels[half:] if len(pixels) > 1 else pixels
     sizes = [size for size in BATCHES if size <= most] or [1]
     truth = plain(embedder).embed(held_out, batch_size=1)  # it takes most memory, and time is not what it is asked for
+
+    def agreement(running: Running) -> Agreement:
+        return Agreement.between(truth, running.embed(held_out, batch_size=sizes[-1]))
+
     best: _Tried | None = None
     rates: dict[str, float] = {}
     left_out: dict[str, str] = {}
@@ -129,8 +133,7 @@ def choose(
             left_out[name] = f"takes {needed / 1e9:.1f} GB of memory while it is converted"
             continue
         try:
-            label, path, running, vectors = _tried(embedder, name, scratch, (calibration, held_out), sizes[-1])
-            one = _Tried(name, label, path, Agreement.between(truth, vectors))
+            one, running = _tried(embedder, name, calibration, scratch, agreement)
         except Exception as error:
             left_out[name] = f"fails: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
             continue
@@ -157,12 +160,11 @@ def _needed(embedder: Embedder, name: str) -> float:
 
 
 def _tried(
-    embedder: Embedder, name: str, scratch: Path, halves: tuple[Pixels, Pixels], batch_size: int
-) -> tuple[str, Path, Running, Vectors]:
-    """Do what ``_made`` does with one half of the images, and embed the other; what fails at that is held no longer."""
-    calibration, held_out = halves
+    embedder: Embedder, name: str, calibration: Pixels, scratch: Path, agreement: Callable[[Running], Agreement]
+) -> tuple[_Tried, Running]:
+    """Convert the embedder and compare it: what fails at either is not held while the next one is made."""
     label, path, running = _made(embedder, name, calibration, scratch)
-    return label, path, running, running.embed(held_out, batch_size=batch_size)
+    return _Tried(name, label, path, agreement(running)), running
 
 
 def _made(embedder: Embedder, name: str, calibration: Pixels, scratch: Path) -> tuple[str, Path, Running]:
