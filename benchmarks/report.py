@@ -3,7 +3,8 @@
     python benchmarks/report.py
 
 Writes benchmarks/results/report.html: first every goal, held or missed; then drawings of search, neighbours found
-against queries a second and growth with size; then all rows, file by file. It measures nothing.
+against queries a second and growth with size, a machine after the other; then all rows, file by file. It measures
+nothing.
 """
 
 from __future__ import annotations
@@ -71,6 +72,12 @@ def growth(rows: Iterable[Row], target: str = "0.99") -> list[str]:
     return [charts.curves(f"One query on one thread at ann_recall@10 >= {target}, by size", lines, *axes)]
 
 
+def section(rows: Sequence[Row]) -> list[str]:
+    """Return the drawings of a file of searches, under a title that names the machine; nothing if there is none."""
+    drawings = [*growth(rows), *searches(rows)]
+    return [f"<h2>Search: {escape(rows[0]['machine'])}</h2>", *drawings] if drawings else []
+
+
 def everything(files: dict[str, list[Row]]) -> str:
     """Return all rows, a table a file, folded."""
     parts = []
@@ -113,8 +120,6 @@ def made(files: dict[str, list[Row]]) -> str:
     judged = [one for rows in files.values() for one in rows if one["holds"] is not None]
     held = sum(one["holds"] for one in judged)
     numbers = [(f"{held}", "goals hold"), (f"{len(judged) - held}", "are missed"), (f"{len(files)}", "benchmarks")]
-    rows = files.get("search", [])
-    drawings = [*growth(rows), *searches(rows)]
     return page(
         "Firstsight: what was measured",
         STYLE,
@@ -124,7 +129,7 @@ def made(files: dict[str, list[Row]]) -> str:
         figures(numbers),
         "<h2>Goals</h2>",
         goals(files),
-        *(["<h2>Search</h2>", *drawings] if drawings else []),
+        *(part for name, rows in files.items() if name.startswith("search") for part in section(rows)),
         "<h2>All rows</h2>",
         everything(files),
     )

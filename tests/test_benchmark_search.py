@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 import sys
 import tomllib
 import xml.etree.ElementTree as ET
@@ -157,10 +158,13 @@ def test_the_report_shows_each_goal_the_missed_ones_first_and_draws_what_was_fou
     ]
     rows = [searched("1,000", 0.9, 500.0), searched("1,000", 0.99, 100.0), searched("10,000", 0.99, 50.0)]
 
-    made = report.made({"search": [*judged, *rows]})
+    elsewhere = [one | {"machine": "another"} for one in rows]
+    made = report.made({"search": [*judged, *rows], "search_there": elsewhere, "sync": judged})
 
     assert made.index("that one does not") < made.index("this one holds")
-    assert "<b>1</b>goals hold" in made
+    assert "<b>2</b>goals hold" in made
+    assert re.findall("<h2>Search: (.+?)</h2>", made) == ["m", "another"]
+    assert made.count("<svg") == 2 * 3
     assert "<SQ8>" not in made
     drawn = [ET.fromstring(one) for one in [*report.growth(rows), *report.searches(rows)]]
     points = [[line.get("points").count(",") for line in one.iter(f"{SVG}polyline")] for one in drawn]
