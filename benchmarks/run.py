@@ -41,7 +41,10 @@ QUICK = {
 AT_ONCE = 4  # at most; each has one thread, and some take 1.5 GB
 # These learn for hours, or embed photos for as long: that they begin is all that can be seen in seconds. One process
 # lets all begin, for they import torch, and that takes longer than all else they do.
-BEGUN = ("omniglot", "heldout", "grocery", "one_image", "arena", "fine_tune", "train_bundled", "choose_shares")
+BEGUN = (
+    *("omniglot", "heldout", "grocery", "digits", "one_image", "arena", "fine_tune", "train_bundled"),
+    "choose_shares",
+)
 BEGIN = """
 import runpy, sys
 names, sys.path[0] = sys.argv[1:], "benchmarks"
@@ -59,6 +62,7 @@ FULL = (
     "omniglot",
     "heldout",
     "grocery",
+    "digits",
     "report",
 )
 # Beside other work, threads of a network that wait for one another take many times as long as one.

@@ -60,7 +60,7 @@ def run_demo(
         raise ArgumentError("choices must be at least 2, for there to be an interval")
     out = Path(out)
     paths, labels, chosen = write_images(out, seed=seed, say=say)
-    draws = [chosen, *(_one_of_each(labels, Random(f"{seed}/{i}")) for i in range(1, choices))]
+    draws = draw_references(labels, choices, seed)
 
     say(f"making a gallery with the {weights} weights and indexing one image a digit ...")
     with Recognizer.create(out / "digits.gallery", weights=weights) as recognizer:
@@ -75,11 +75,11 @@ def run_demo(
         vectors = recognizer.embedder.embed(list(paths))
         eleventh = _learn_and_forget(recognizer, out, say)
     pixels = np.stack([np.array(Image.open(path).convert("L"), np.float32).ravel() for path in paths])
-    ours = [_accuracy(-(vectors @ vectors[draw].T), labels, draw) for draw in draws]
-    raw = [_accuracy(_squared_distances(pixels, pixels[draw]), labels, draw) for draw in draws]
+    ours = [accuracy(-(vectors @ vectors[draw].T), labels, draw) for draw in draws]
+    raw = [accuracy(_squared_distances(pixels, pixels[draw]), labels, draw) for draw in draws]
     result = DemoResult(
         accuracy=round(float(np.mean(ours)), 2),
-        interval=round(1.96 * float(np.std(ours, ddof=1)) / math.sqrt(choices), 2),
+        interval=round(half_interval(ours), 2),
         pixels=round(float(np.mean(raw)), 2),
         choices=choices,
         images=len(paths),
@@ -109,7 +109,7 @@ def write_images(out: Path, *, seed: int, say: Say) -> tuple[list[str], list[str
     for name in ("digits", "references", "star", "digits.gallery"):
         shutil.rmtree(out / name, ignore_errors=True)
     paths, labels = _write_digits(out / "digits", say)
-    chosen = _one_of_each(labels, Random(f"{seed}/0"))
+    chosen = draw_references(labels, 1, seed)[0]
     for row in chosen:
         (out / "references" / labels[row]).mkdir(parents=True)
         shutil.copy(paths[row], out / "references" / labels[row])
@@ -120,35 +120,60 @@ def write_images(out: Path, *, seed: int, say: Say) -> tuple[list[str], list[str
     return paths, labels, chosen
 
 
-def _write_digits(folder: Path, say: Say) -> tuple[list[str], list[str]]:
-    """Write the digits as black ink on white paper; return their paths and what they show."""
+def read_digits() -> tuple[list[NDArray[np.float64]], list[str]]:
+    """Return scikit-learn's 1,797 digits, each an ``(8, 8)`` array of ink from 0 to 16, and what they show."""
     try:
         from sklearn.datasets import load_digits  # noqa: PLC0415 - an extra
     except ImportError as error:
         raise FirstsightError("the demo needs scikit-learn's digits: pip install 'firstsight[demo]'") from error
     digits = load_digits()
-    say(f"writing {len(digits.images):,} handwritten digits to {folder} ...")
+    return list(digits.images), [str(digit) for digit in digits.target]
+
+
+def on_paper(grid: NDArray[np.float64], *, margin: int = MARGIN) -> Image.Image:
+    """Return a digit in black ink on white paper, with so many pixels of paper on every side of it."""
+    ink = Image.fromarray((255 - grid * 255 / 16).astype(np.uint8))
+    paper = Image.new("L", (SIDE, SIDE), 255)
+    paper.paste(ink.resize((SIDE - 2 * margin,) * 2, Image.Resampling.BICUBIC), (margin, margin))
+    return paper
+
+
+def _write_digits(folder: Path, say: Say) -> tuple[list[str], list[str]]:
+    """Write the digits as black ink on white paper; return their paths and what they show."""
+    grids, labels = read_digits()
+    say(f"writing {len(grids):,} handwritten digits to {folder} ...")
     paths = []
-    for i, (grid, digit) in enumerate(zip(digits.images, digits.target, strict=True)):
-        path = folder / str(digit) / f"{i:04}.png"
+    for i, (grid, digit) in enumerate(zip(grids, labels, strict=True)):
+        path = folder / digit / f"{i:04}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        ink = Image.fromarray((255 - grid * 255 / 16).astype(np.uint8))
-        paper = Image.new("L", (SIDE, SIDE), 255)
-        paper.paste(ink.resize((SIDE - 2 * MARGIN,) * 2, Image.Resampling.BICUBIC), (MARGIN, MARGIN))
-        paper.save(path)
+        on_paper(grid).save(path)
         paths.append(str(path))
-    return paths, [str(digit) for digit in digits.target]
+    return paths, labels
 
 
-def _one_of_each(labels: list[str], random: Random) -> list[int]:
-    return [random.choice([i for i, label in enumerate(labels) if label == name]) for name in sorted(set(labels))]
+def draw_references(labels: list[str], choices: int, seed: int) -> list[list[int]]:
+    """Return so many random choices of references: of each class the row of one image."""
+    rows = {name: [i for i, label in enumerate(labels) if label == name] for name in sorted(set(labels))}
+    randoms = (Random(f"{seed}/{i}") for i in range(choices))
+    return [[random.choice(rows[name]) for name in rows] for random in randoms]
 
 
-def _accuracy(distances: NDArray[np.float32], labels: list[str], chosen: list[int]) -> float:
-    """Per cent of the images, the references apart, whose nearest reference is of their class."""
+def accuracy(distances: NDArray[np.float32], labels: list[str], chosen: list[int]) -> float:
+    """Return per cent of the images, the references apart, whose nearest reference is of their class.
+
+    Args:
+        distances: ``(images, references)``.
+        labels: of all images.
+        chosen: the rows of the references.
+    """
     names = np.array(labels)
     right = names[chosen][distances.argmin(1)] == names
     return float(100 * np.delete(right, chosen).mean())
+
+
+def half_interval(values: list[float]) -> float:
+    """Return half the width of the 95 % interval of the mean of at least two values."""
+    return 1.96 * float(np.std(values, ddof=1)) / math.sqrt(len(values))
 
 
 def _squared_distances(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:

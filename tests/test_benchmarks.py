@@ -24,8 +24,8 @@ from engine.weights import BUNDLED, load_embedder
 from indexer.sources import find
 
 NAMES = (
-    *("choose_shares", "data", "filters", "grocery", "heldout", "omniglot", "protocols", "readers", "rows", "scale"),
-    *("sync", "train_bundled"),
+    *("choose_shares", "data", "digits", "filters", "grocery", "heldout", "omniglot", "protocols", "readers", "rows"),
+    *("scale", "sync", "train_bundled"),
 )
 
 
@@ -72,6 +72,25 @@ def test_the_bundled_weights_know_characters_of_new_alphabets_from_one_drawing(p
 
     assert len(right) == 20
     assert sum(right) / 400 >= 0.88
+
+
+def test_digits_are_written_larger_thinner_and_bolder_by_what_the_names_say(program):
+    ink = np.zeros((8, 8))
+    ink[2:6, 3:5] = 16
+
+    dark = {
+        how: [int(np.ptp(np.flatnonzero((np.asarray(write(ink)) < 128).any(axis)))) + 1 for axis in (1, 0)]
+        for how, write in program("digits").ways().items()
+    }
+
+    assert dark == {
+        "as the demo shows them": [20, 10],
+        "on 52 of 64 pixels": [26, 14],
+        "on 32 of 64 pixels": [16, 8],
+        "on 24 of 64 pixels": [12, 6],
+        "a pixel thinner on every side": [18, 8],
+        "a pixel bolder on every side": [22, 12],
+    }
 
 
 # -- splits ------------------------------------------------------------------------------------------------------------

@@ -70,8 +70,7 @@ def test_the_accuracy_is_what_counting_by_hand_gives(few_digits, weights, tmp_pa
     vectors = load_embedder(weights).embed(images)
     labels = [path.parent.name for path in images]
     shares = []
-    for i in range(3):
-        chosen = demo._one_of_each(labels, demo.Random(f"4/{i}"))
+    for chosen in demo.draw_references(labels, 3, 4):
         assert sorted(labels[row] for row in chosen) == list("0123456789")
         right = [
             labels[max(chosen, key=lambda known: float(vectors[row] @ vectors[known]))] == labels[row]
@@ -80,6 +79,27 @@ def test_the_accuracy_is_what_counting_by_hand_gives(few_digits, weights, tmp_pa
         ]
         shares.append(100 * sum(right) / len(right))
     assert result.accuracy == pytest.approx(np.mean(shares), abs=0.01)
+
+
+def test_choices_of_references_differ_and_a_seed_makes_the_same_ones():
+    labels = list("abcabcabc")
+
+    draws = demo.draw_references(labels, 50, 0)
+
+    assert all([labels[row] for row in draw] == list("abc") for draw in draws)
+    assert len({tuple(draw) for draw in draws}) > 10
+    assert demo.draw_references(labels, 2, 0) == draws[:2]
+    assert demo.draw_references(labels, 50, 1) != draws
+
+
+def test_a_digit_lies_inside_its_margin_and_its_ink_is_dark():
+    grid = np.full((8, 8), 16.0)
+
+    written = np.asarray(demo.on_paper(grid, margin=20))
+
+    expected = np.full((64, 64), 255)
+    expected[20:44, 20:44] = 0
+    np.testing.assert_array_equal(written, expected)
 
 
 def test_a_second_demo_replaces_the_first(few_digits, weights, tmp_path):
