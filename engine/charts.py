@@ -62,7 +62,7 @@ def curves(
         place = across(x.place(goal))
         parts.append(f'<line class="goal" x1="{place:.1f}" x2="{place:.1f}" y1="{TOP}" y2="{TOP + HEIGHT}"/>')
     for number, (name, line) in enumerate(lines.items()):
-        parts += _line(name, [at(point) for point in line], COLOURS[number % len(COLOURS)], TOP + 12 + 18 * number)
+        parts += _line(name, [at(point) for point in line], number)
     return document(title, parts, width=LEFT + WIDTH + RIGHT, height=TOP + HEIGHT + 50)
 
 
@@ -90,11 +90,12 @@ def in_letters(
     for letter, line in zip(_LETTERS, lines.values(), strict=False):
         for one, other in line:
             field[round(up(y.place(other)))][round(across(x.place(one)))] = letter
-    marked = _rarely({round(up(y.place(value))): f"{value:,g}" for value in y.marks}, rows, 2)
+    marked = _rarely({round(up(y.place(value))): _number(value) for value in y.marks}, rows, 2)
     wide = max(map(len, marked.values()), default=0)
     drawn = [f"{marked.get(number, ''):>{wide}} │{''.join(row)}".rstrip() for number, row in enumerate(field)]
     below = [" "] * (columns + 8)
-    for place, text in _rarely({round(across(x.place(value))): f"{value:g}" for value in x.marks}, columns, 8).items():
+    under = {round(across(x.place(value))): _number(value) for value in x.marks}
+    for place, text in _rarely(under, columns, 8).items():
         below[place : place + len(text)] = text
     keys = [f"  {letter}  {name}" for letter, name in zip(_LETTERS, lines, strict=False)]
     foot = [f"{'':>{wide}} └{'─' * columns}", f"{'':>{wide}}  {''.join(below)}".rstrip()]
@@ -134,24 +135,33 @@ def _marks(x: Axis, y: Axis, across: Callable[[float], float], up: Callable[[flo
         place = across(x.place(value))
         if LEFT <= place <= right:
             parts.append(f'<line class="grid" x1="{place:.1f}" x2="{place:.1f}" y1="{TOP}" y2="{bottom}"/>')
-            parts.append(text(place, bottom + 18, f"{value:g}", "soft", anchor="middle"))
+            parts.append(text(place, bottom + 18, _number(value), "soft", anchor="middle"))
     for value in y.marks:
         place = up(y.place(value))
         if TOP <= place <= bottom:
             parts.append(f'<line class="grid" x1="{LEFT}" x2="{right}" y1="{place:.1f}" y2="{place:.1f}"/>')
-            parts.append(text(LEFT - 8, place + 4, f"{value:,g}", "soft", anchor="end"))
+            parts.append(text(LEFT - 8, place + 4, _number(value), "soft", anchor="end"))
     return parts
 
 
-def _line(name: str, places: Sequence[Point], colour: str, legend: float) -> list[str]:
+def _line(name: str, places: Sequence[Point], number: int) -> list[str]:
+    """Return a line and its key; where colours begin again, lines are dashed and points hollow."""
+    again, colour = divmod(number, len(COLOURS))
+    stroke = f'stroke="{COLOURS[colour]}" stroke-width="1.6"'
+    point = f'{stroke} fill="{"none" if again else COLOURS[colour]}"'
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
-    dots = "".join(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" fill="{colour}"/>' for x, y in places)
-    left = LEFT + WIDTH + 16
+    dots = "".join(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" {point}/>' for x, y in places)
+    left, legend = LEFT + WIDTH + 16, TOP + 12 + 18 * number
+    dashed = ' stroke-dasharray="7 4"' if again else ""
     return [
-        f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.6"/>{dots}',
-        f'<circle cx="{left}" cy="{legend - 4:.1f}" r="4.5" fill="{colour}"/>',
+        f'<polyline points="{path}" fill="none" {stroke}{dashed}/>{dots}',
+        f'<circle cx="{left}" cy="{legend - 4:.1f}" r="4" {point}/>',
         text(left + 10, legend, name, "ink"),
     ]
+
+
+def _number(value: float) -> str:
+    return f"{value:,.10g}"
 
 
 def text(

@@ -101,6 +101,19 @@ def test_on_the_drawing_what_finds_more_stands_further_right_and_what_takes_long
     assert thorough[1] - exact[1] == pytest.approx((quick[1] - thorough[1]) * np.log(5) / np.log(2), abs=0.3)
 
 
+def test_no_two_of_many_lines_look_the_same_and_a_million_is_written_in_full():
+    names = [f"line {number}" for number in range(len(charts.COLOURS) + 3)]
+
+    lines = {name: [(1e5, 1.0), (1e6, 2.0)] for name in names}
+    root = ET.fromstring(charts.curves("many", lines, charts.logarithmic("vectors"), charts.logarithmic("µs")))
+
+    svg = "{http://www.w3.org/2000/svg}"
+    looks = [(line.get("stroke"), line.get("stroke-dasharray")) for line in root.iter(f"{svg}polyline")]
+    keys = [(key.get("stroke"), key.get("fill")) for key in root.iter(f"{svg}circle") if key.get("r") == "4"]
+    assert len(looks) == len(set(looks)) == len(keys) == len(set(keys)) == len(names)
+    assert {"100,000", "1,000,000"} <= {text.text for text in root.iter(f"{svg}text")}
+
+
 def test_in_letters_what_finds_more_stands_further_right_and_what_takes_longer_higher():
     lines = {"exact": [(1.0, 1000.0)], "graph": [(0.9, 100.0), (0.99, 200.0)], "lists": [(0.95, 20.0)]}
 
