@@ -19,8 +19,8 @@ from PIL import Image, ImageFilter
 from protocols import embedded
 from rows import report, row
 
-from engine.demo import SIDE, accuracy, draw_references, half_interval, on_paper, read_digits
-from engine.embedder import Embedder
+from engine.demo import SIDE, accuracy, draw_references, on_paper, read_digits
+from engine.statistics import mean_interval
 from engine.weights import load_embedder
 
 GOAL = 85.0
@@ -43,15 +43,6 @@ def ways() -> dict[str, Callable[[Grid], Image.Image]]:
     }
 
 
-def accuracies(
-    embedder: Embedder, write: Callable[[Grid], Image.Image], *, choices: int = 100, seed: int = 0
-) -> list[float]:
-    """Return the accuracy, in per cent, of each choice of the ten references."""
-    grids, labels = read_digits()
-    vectors = embedded(embedder, grids, write)
-    return [accuracy(-(vectors @ vectors[draw].T), labels, draw) for draw in draw_references(labels, choices, seed)]
-
-
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--weights", default="bundled")
@@ -62,11 +53,13 @@ def main() -> None:
     if chosen.choices < 2:
         raise SystemExit("--choices: give at least 2, for there to be an interval")
     embedder, rows = load_embedder(chosen.weights), []
+    grids, labels = read_digits()
+    draws = draw_references(labels, chosen.choices, chosen.seed)
     for how, write in ways().items():
-        found = accuracies(embedder, write, choices=chosen.choices, seed=chosen.seed)
-        mean, half = float(np.mean(found)), half_interval(found)
+        vectors = embedded(embedder, grids, write)
+        mean, low, high = mean_interval([accuracy(-(vectors @ vectors[draw].T), labels, draw) for draw in draws])
         goal = {"goal": f">= {GOAL:g}", "holds": mean >= GOAL} if how == AS_SHOWN else {}
-        told = {"interval": [round(mean - half, 2), round(mean + half, 2)], "seed": chosen.seed}
+        told = {"interval": [round(low, 2), round(high, 2)], "seed": chosen.seed}
         rows.append(row(f"digits, ten-way one-shot, {how}, {chosen.choices} choices", mean, "%", **goal, **told))
     report(chosen.keep or "digits", rows, keep=bool(chosen.keep) or chosen.weights == "bundled")
 

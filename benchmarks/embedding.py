@@ -31,10 +31,12 @@ from numpy.typing import NDArray
 from protocols import HELD_OUT, photo_classes
 from rows import report, row
 
+from engine.demo import accuracy
 from engine.embedder import Embedder
 from engine.preprocessing import Preprocessing, to_unit_range
 from engine.running import Agreement, Pixels, Running, Vectors, plain
 from engine.runtime_trials import candidates, family_of, in_turns
+from engine.statistics import mean_interval
 from engine.weights import load_embedder
 
 GFLOP = 15.6  # of one image through ResNet-101 at 224 px, a product and a sum counted as two
@@ -156,9 +158,7 @@ def recalls(labels: NDArray[Any], galleries: Vectors, queries: Vectors, seed: in
     found = []
     for _ in range(CHOICES):
         chosen = np.array([draw.choice(np.flatnonzero(labels == one)) for one in classes])
-        asked = np.setdiff1d(np.arange(len(labels)), chosen)
-        named = classes[(queries[asked] @ galleries[chosen].T).argmax(1)]
-        found.append(100 * (named == labels[asked]).mean())
+        found.append(accuracy(-(queries @ galleries[chosen].T), labels, chosen))
     return np.array(found)
 
 
@@ -189,17 +189,15 @@ def agreement(what: str, images: dict[str, list[Path]], each: int, place: Path, 
             ("queries by float32", vectors, truth),
             ("every other class by float32, and the queries", half, truth),
         ):
-            lost = recalls(labels, galleries, queries, seed) - base
+            lost, *ends = mean_interval(recalls(labels, galleries, queries, seed) - base)
             rows.append(
                 row(
                     f"{what}: {name}, {kind}: class recall@1 beside float32's",
-                    float(lost.mean()),
+                    lost,
                     "points",
                     f">= -{POINTS:g}",
-                    bool(lost.mean() >= -POINTS),
-                    interval=[
-                        round(float(lost.mean() + sign * 1.96 * lost.std() / CHOICES**0.5), 3) for sign in (-1, 1)
-                    ],
+                    lost >= -POINTS,
+                    interval=[round(end, 3) for end in ends],
                 )
             )
     return rows

@@ -42,7 +42,14 @@ AT_ONCE = 4  # at most; each has one thread, and some take 1.5 GB
 # These learn for hours, or embed photos for as long: that they begin is all that can be seen in seconds. One process
 # lets all begin, for they import torch, and that takes longer than all else they do.
 BEGUN = (
-    *("omniglot", "heldout", "grocery", "digits", "one_image", "arena", "fine_tune", "train_bundled"),
+    "omniglot",
+    "heldout",
+    "grocery",
+    "digits",
+    "one_image",
+    "arena",
+    "fine_tune",
+    "train_bundled",
     "choose_shares",
 )
 BEGIN = """

@@ -5,18 +5,19 @@ from __future__ import annotations
 import math
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw
 
 from engine import report
 from engine.answers import Answer
 from engine.recognizer import Recognizer
+from engine.statistics import mean_interval
 from indexer.errors import ArgumentError, FirstsightError
 
 SIDE, MARGIN = 64, 12  # of the paper that a digit is written on
@@ -60,7 +61,7 @@ def run_demo(
         raise ArgumentError("choices must be at least 2, for there to be an interval")
     out = Path(out)
     paths, labels, chosen = write_images(out, seed=seed, say=say)
-    draws = draw_references(labels, choices, seed)
+    draws = draw_references(labels, choices, seed)  # the first ones are those that were written
 
     say(f"making a gallery with the {weights} weights and indexing one image a digit ...")
     with Recognizer.create(out / "digits.gallery", weights=weights) as recognizer:
@@ -77,9 +78,10 @@ def run_demo(
     pixels = np.stack([np.array(Image.open(path).convert("L"), np.float32).ravel() for path in paths])
     ours = [accuracy(-(vectors @ vectors[draw].T), labels, draw) for draw in draws]
     raw = [accuracy(_squared_distances(pixels, pixels[draw]), labels, draw) for draw in draws]
+    mean, _, high = mean_interval(ours)
     result = DemoResult(
-        accuracy=round(float(np.mean(ours)), 2),
-        interval=round(half_interval(ours), 2),
+        accuracy=round(mean, 2),
+        interval=round(high - mean, 2),
         pixels=round(float(np.mean(raw)), 2),
         choices=choices,
         images=len(paths),
@@ -158,22 +160,17 @@ def draw_references(labels: list[str], choices: int, seed: int) -> list[list[int
     return [[random.choice(rows[name]) for name in rows] for random in randoms]
 
 
-def accuracy(distances: NDArray[np.float32], labels: list[str], chosen: list[int]) -> float:
+def accuracy(distances: NDArray[np.float32], labels: ArrayLike, chosen: Sequence[int] | NDArray[np.int64]) -> float:
     """Return per cent of the images, the references apart, whose nearest reference is of their class.
 
     Args:
         distances: ``(images, references)``.
-        labels: of all images.
-        chosen: the rows of the references.
+        labels: of all images ``(images,)``.
+        chosen: the rows of the references ``(references,)``.
     """
-    names = np.array(labels)
+    names = np.asarray(labels)
     right = names[chosen][distances.argmin(1)] == names
     return float(100 * np.delete(right, chosen).mean())
-
-
-def half_interval(values: list[float]) -> float:
-    """Return half the width of the 95 % interval of the mean of at least two values."""
-    return 1.96 * float(np.std(values, ddof=1)) / math.sqrt(len(values))
 
 
 def _squared_distances(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
