@@ -7,6 +7,9 @@ The rule: photos may lose 2 points to the mixture that is best at them; of the m
 best at drawings, and of those that are as good at them but for 0.2 points, which chance makes, the one best at photos.
 
     python benchmarks/choose_shares.py drawings.safetensors photos.safetensors --shares 0,1 0.1,0.9 0.3,0.7
+    python benchmarks/choose_shares.py mixed.safetensors bundled.safetensors
+
+Without shares each file is measured as it is.
 
 Expected: see benchmarks/results/shares.json.
 """
@@ -15,7 +18,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +31,7 @@ from train_bundled import blend_images, blended
 
 from engine.embedder import Embedder
 from engine.few_shot import few_shot
+from engine.weights import load_embedder
 
 PHOTOS = "photos left out, 5-way 1-shot"
 LOSS = 2.0  # points of photos that drawings may cost
@@ -100,24 +104,34 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("files", nargs="+", help="weights to average")
     arguments.add_argument(
-        "--shares", nargs="+", required=True, metavar="A,B,...", help="mixtures: a share of each file"
+        "--shares", nargs="+", metavar="A,B,...", help="mixtures: a share of each file; each file alone if left out"
     )
     arguments.add_argument("--seed", type=int, default=0)
     chosen = arguments.parse_args()
-    mixtures, images = [], blend_images(chosen.files[0])
-    for shares in chosen.shares:
-        embedder = blended(chosen.files, [float(share) for share in shares.split(",")], images, chosen.seed)
-        mixtures.append(measured(embedder, chosen.seed))
-        told = ", ".join(f"{what} {value:.2f} %" for what, value in mixtures[-1].items())
-        print(f"{shares}: {told}", file=sys.stderr, flush=True)
-    best = chosen_of(mixtures)
-    names = " + ".join(Path(file).stem for file in chosen.files)
+    found = {}
+    for name, embedder in named(chosen):
+        found[name] = measured(embedder, chosen.seed)
+        told = ", ".join(f"{what} {value:.2f} %" for what, value in found[name].items())
+        print(f"{name}: {told}", file=sys.stderr, flush=True)
+    best = chosen_of(list(found.values())) if chosen.shares else None
     rows = [
-        row(f"{names} by {shares}: {what}{', chosen' if place == best else ''}", value, "%", seed=chosen.seed)
-        for place, (shares, one) in enumerate(zip(chosen.shares, mixtures, strict=True))
+        row(f"{name}: {what}{', chosen' if place == best else ''}", value, "%", seed=chosen.seed)
+        for place, (name, one) in enumerate(found.items())
         for what, value in one.items()
     ]
-    report("shares", rows)
+    report("shares" if chosen.shares else "finish", rows)
+
+
+def named(chosen: argparse.Namespace) -> Iterator[tuple[str, Embedder]]:
+    """Yield what is to be measured, one after the other: the mixtures, or without shares the files."""
+    stems = [Path(file).stem for file in chosen.files]
+    if not chosen.shares:
+        yield from ((stem, load_embedder(file)) for stem, file in zip(stems, chosen.files, strict=True))
+        return
+    images = blend_images(chosen.files[0])
+    for shares in chosen.shares:
+        embedder = blended(chosen.files, [float(share) for share in shares.split(",")], images, chosen.seed)
+        yield f"{' + '.join(stems)} by {shares}", embedder
 
 
 if __name__ == "__main__":

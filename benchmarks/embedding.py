@@ -74,19 +74,21 @@ def eager(embedder: Embedder) -> Running:
 
     @torch.inference_mode()
     def run(pixels: Pixels) -> Vectors:
-        images = network.preprocessing.normalize(to_unit_range(pixels, network.device)).contiguous()
-        return torch.nn.functional.normalize(network.projection(network.backbone(images)), dim=1).numpy()
+        images = to_unit_range(pixels, network.device)
+        seen = network.preprocessing.normalize(images).contiguous()
+        return network.finished(network.projection(network.backbone(seen)), images).numpy()
 
     return Running("eager", run, embedder.dim)
 
 
 def converted(embedder: Embedder, calibration: Pixels, place: Path) -> dict[str, Running]:
     """Return every runtime that is installed, on one thread, by name; files that lie in ``place`` are used again."""
+    place /= embedder.fingerprint[:12]
     place.mkdir(parents=True, exist_ok=True)
     found = {}
     for name in candidates(embedder, "auto"):
         family = family_of(name)
-        path = place / f"{embedder.fingerprint[:12]}-{name}{next(iter(family.SUFFIXES), '')}"
+        path = place / f"{name}{next(iter(family.SUFFIXES), '')}"
         if not path.is_file():
             print(f"converting for {name}", file=sys.stderr, flush=True)
             family.make(embedder, name, calibration, path)

@@ -106,7 +106,7 @@ class Loop:
     name, goal = "image by image", ">= 6.5"
 
     def __init__(self, embedder: Embedder) -> None:
-        self.trunk = plain(embedder)
+        self.trunk = Trunk(embedder)
         self.transform = transform(embedder)
 
     @torch.inference_mode()
@@ -146,13 +146,22 @@ class MetricLearning(Loop):
         return index.reconstruct_n(0, index.ntotal)
 
 
-def plain(embedder: Embedder) -> nn.Module:
-    """Return the network as torchvision makes it, with the embedder's weights."""
-    trunk = BACKBONES[embedder.backbone_name](embedder.preprocessing.size)
-    trunk.fc = nn.Identity()
-    trunk.load_state_dict(embedder.backbone.state_dict())
-    trunk.fc = embedder.projection
-    return trunk.to(memory_format=torch.contiguous_format).eval().requires_grad_(False)
+class Trunk(nn.Module):
+    """The network as torchvision makes it, with the embedder's weights: normalised images in, embeddings out."""
+
+    def __init__(self, embedder: Embedder) -> None:
+        super().__init__()
+        network = BACKBONES[embedder.backbone_name](embedder.preprocessing.size)
+        network.fc = nn.Identity()
+        network.load_state_dict(embedder.backbone.state_dict())
+        network.fc = embedder.projection
+        self.network, self.embedder = network.to(memory_format=torch.contiguous_format), embedder
+        how = embedder.preprocessing
+        self.mean, self.std = (torch.tensor(channels).view(3, 1, 1) for channels in (how.mean, how.std))
+        self.eval().requires_grad_(False)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.embedder.finished(self.network(images), images * self.std + self.mean)
 
 
 def transform(embedder: Embedder) -> v2.Compose:

@@ -10,12 +10,14 @@
     python benchmarks/train_bundled.py --stage taught --start calm.safetensors --teachers drawings.safetensors ...
     python benchmarks/train_bundled.py --blend drawings.safetensors taught.safetensors --out before.safetensors ...
     python benchmarks/train_bundled.py --stage coarse --start before.safetensors --out coarse.safetensors
+    python benchmarks/train_bundled.py --finish mixed.safetensors --out bundled.safetensors
 
 Drawings: Omniglot's background set, 30 alphabets, each character turned by 90, 180 and 270 degrees as a further class.
 Photos: CIFAR-100 and Tiny ImageNet without the classes that benchmarks/heldout.py asks for. Interrupted, the same
 command goes on. Weights that learnt the one and then both have forgotten some of the one; weights between the files do
 better at both (Wortsman et al. 2022, "Robust fine-tuning of zero-shot models", arXiv:2109.01903): --blend. It also
-makes 512 floats of the 2048 features, by a projection that is computed; what starts from there learns it on.
+makes 512 floats of the 2048 features, by a projection that is computed; what starts from there learns it on. Last come
+the colours (engine/colours.py), which nothing here learns to see: --finish.
 docs/weights.md says what came out of it, with which arguments, and how long it took.
 """
 
@@ -27,14 +29,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, cast
 
 import torch
 from data import unpacked
 from protocols import photo_training_folder
 
 from engine.augment import Augment
-from engine.batches import Balanced
+from engine.batches import Balanced, LabelledImages
+from engine.colours import Colours
 from engine.embedder import Embedder
 from engine.training import make_recipe, train
 from engine.training_set import Mixture, TrainingSet, read_sets
@@ -42,7 +45,12 @@ from engine.weights import load_embedder, read_checkpoint, save_checkpoint
 
 PEN = Augment(rotation=15, translation=0.1, scale=0.35, shear=15, flip=False, colour=0.3, blur=0.05, stroke=0.05)
 LENS = Augment(rotation=10, translation=0.15, scale=0.5, shear=5, flip=True, colour=0.3, blur=0.02)
-DIM, SHORTENED = 512, 0.2  # floats of an embedding; a direction's variance v becomes v ** (1 - 2 * SHORTENED)
+# Floats that are made of the features; a direction's variance v becomes v ** (1 - 2 * SHORTENED).
+DIM, SHORTENED = 512, 0.2
+AGAIN = 0.1  # what is shortened of them at the end: learning has made the longest ones long again
+COLOURS, COLOURS_SHORTENED = 32, 0.35  # floats that tell of colours; how much their directions are shortened
+SHARE = 0.5  # their length beside features of length 1, in the mean of photos
+COLOURED = 6000  # photos that say how colours vary
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +179,31 @@ def blended(files: Sequence[str], shares: Sequence[float], mixture: Mixture, see
     return embedder if isinstance(embedder.projection, torch.nn.Linear) else whitened(embedder, mixture, seed)
 
 
+def finish(file: str, out: str, share: float, seed: int) -> None:
+    """Write the weights of a file with the longest directions shortened once more, and with colours if they count."""
+    mixture, (card, _) = blend_images(file), read_checkpoint(Path(file))
+    embedder = whitened(load_embedder(file), mixture, seed, AGAIN)
+    if share:
+        embedder = coloured(embedder, mixture.images[1], share, seed)
+    card["finish"] = {"file": Path(file).name, "colours": share, "seed": seed}
+    told = {name: card[name] for name in ("recipe", "training", "blend", "finish")}
+    save_checkpoint(Path(out), embedder, make_recipe(card["recipe"], embedder.dim, {}), told)
+
+
+def coloured(embedder: Embedder, photos: LabelledImages, share: float, seed: int) -> Embedder:
+    """Return the embedder with colours beside its features: their longest directions in photos, each shortened."""
+    made = Embedder.from_description({**embedder.description(), "colours": COLOURS})
+    made.load_state_dict(embedder.state_dict(), strict=False)
+    colours = cast(Colours, made.colours)
+    rows = Random(seed).sample(range(len(photos.pixels)), COLOURED)
+    seen = torch.cat([colours.histogram(photos.batch([row], made.device).images) for row in rows]).double()
+    lengths, directions = torch.linalg.eigh(seen.T @ seen / len(seen))
+    weight = (directions * lengths.clamp_min(1e-12) ** -COLOURS_SHORTENED).T[-COLOURS:]
+    weight *= share / (seen @ weight.T).square().sum(1).mean().sqrt()
+    colours.projection.weight.data = weight.float().contiguous()
+    return made.eval()
+
+
 def settle(embedder: Embedder, mixture: Mixture, seed: int, batches: int = 20) -> None:
     """Measure anew what batch norm subtracts and divides by: a mean of weights has statistics of its own."""
     for norm in embedder.modules():
@@ -184,7 +217,9 @@ def settle(embedder: Embedder, mixture: Mixture, seed: int, batches: int = 20) -
     embedder.eval()
 
 
-def whitened(embedder: Embedder, mixture: Mixture, seed: int, batches: int = 60) -> Embedder:
+def whitened(
+    embedder: Embedder, mixture: Mixture, seed: int, shortened: float = SHORTENED, batches: int = 60
+) -> Embedder:
     """Return the embedder with a projection to the directions along which images differ most, the longest shortened.
 
     A few directions, of what all images share, else outweigh the many that tell them apart (Jegou and Chum 2012,
@@ -199,7 +234,10 @@ def whitened(embedder: Embedder, mixture: Mixture, seed: int, batches: int = 60)
             moments.append(vectors.T @ vectors / len(vectors))
         lengths, directions = torch.linalg.eigh(sum(moments[1:], moments[0]))
     made = embedder.adapted(dim=DIM, preprocessing=embedder.preprocessing)
-    made.projection.weight.data = (directions[:, -DIM:] * lengths[-DIM:] ** -SHORTENED).T.float().contiguous()
+    weight = (directions[:, -DIM:] * lengths[-DIM:] ** -shortened).T.float()
+    if isinstance(embedder.projection, torch.nn.Linear):
+        weight = weight @ embedder.projection.weight
+    made.projection.weight.data = weight.contiguous()
     return made.eval()
 
 
@@ -212,6 +250,8 @@ def main() -> None:
         "--teachers", nargs=2, metavar="FILE", help="of drawings and of photos, where a stage has them"
     )
     arguments.add_argument("--blend", nargs="+", metavar="FILE", help="learn nothing: average files")
+    arguments.add_argument("--finish", metavar="FILE", help="learn nothing: shorten directions again, add colours")
+    arguments.add_argument("--colours", type=float, default=SHARE, help="how much they count, beside features of 1")
     arguments.add_argument("--shares", nargs="+", type=float, default=[0.25, 0.75], help="of each file")
     arguments.add_argument("--steps", type=int, default=3000)
     arguments.add_argument("--learning-rate", type=float, default=1e-3)
@@ -224,6 +264,9 @@ def main() -> None:
 
     if chosen.blend:
         blend(chosen.blend, chosen.shares, chosen.out, chosen.seed)
+        return
+    if chosen.finish:
+        finish(chosen.finish, chosen.out, chosen.colours, chosen.seed)
         return
     stage = STAGES[chosen.stage]
     train(

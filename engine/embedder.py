@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
+from engine.colours import Colours
 from engine.preprocessing import Preprocessing, to_unit_range
 from engine.vision import Bottleneck, ResNet
 from indexer.errors import ArgumentError
@@ -68,16 +69,22 @@ def check_size(backbone: str, size: int) -> None:
 
 
 class Embedder(nn.Module):
-    """A backbone, its pooled features, an optional linear projection, and length 1.
+    """A backbone, its pooled features, an optional linear projection, colours beside them if wanted, and length 1.
 
     Args:
         backbone: a name in ``BACKBONES``.
-        dim: length of an embedding; the backbone's own number of features if None, else a linear projection learns it.
+        dim: floats that a linear projection makes of the backbone's features, which are taken as they are if None.
         preprocessing: how an image becomes the network's input.
+        colours: floats that follow those and tell of the image's colours; none if None.
     """
 
     def __init__(
-        self, backbone: str = "resnet101", *, dim: int | None = None, preprocessing: Preprocessing | None = None
+        self,
+        backbone: str = "resnet101",
+        *,
+        dim: int | None = None,
+        preprocessing: Preprocessing | None = None,
+        colours: int | None = None,
     ) -> None:
         super().__init__()
         if backbone not in BACKBONES:
@@ -89,7 +96,8 @@ class Embedder(nn.Module):
         self.backbone_name = backbone
         self.backbone = network.to(memory_format=torch.channels_last)
         self.projection = nn.Identity() if dim is None else nn.Linear(features, dim, bias=False)
-        self.dim = dim or features
+        self.colours = None if colours is None else Colours(colours)
+        self.dim = (dim or features) + (colours or 0)
         self.preprocessing = preprocessing
         self._fingerprint: str | None = None
 
@@ -123,44 +131,61 @@ class Embedder(nn.Module):
 
     def description(self) -> dict[str, Any]:
         """Return what, beside the weights, makes this embedder: ready for JSON."""
-        projected = None if isinstance(self.projection, nn.Identity) else self.dim
-        return {"backbone": self.backbone_name, "dim": projected, "preprocessing": self.preprocessing.as_dict()}
+        described = {
+            "backbone": self.backbone_name,
+            "dim": self.projection.out_features if isinstance(self.projection, nn.Linear) else None,
+            "preprocessing": self.preprocessing.as_dict(),
+        }
+        # Weights without colours are described, and so their fingerprint made, as before there were any.
+        return described if self.colours is None else {**described, "colours": self.colours.dim}
 
     @classmethod
     def from_description(cls, description: dict[str, Any]) -> Embedder:
         """Return the untrained embedder that ``description`` described."""
         preprocessing = Preprocessing.from_dict(description["preprocessing"])
-        return cls(description["backbone"], dim=description["dim"], preprocessing=preprocessing)
+        return cls(
+            description["backbone"],
+            dim=description["dim"],
+            preprocessing=preprocessing,
+            colours=description.get("colours"),
+        )
 
     def adapted(self, *, dim: int | None, preprocessing: Preprocessing) -> Embedder:
         """Return an embedder with this one's backbone, for images of another size, or with a new head.
 
         Args:
-            dim: length of an embedding that a new, untrained projection gives; None keeps the head as it is.
+            dim: length of an embedding that a new, untrained projection gives, without colours; None keeps the head.
             preprocessing: of the new embedder.
 
         Raises:
             ArgumentError: the network cannot see images of that size, or the head does not fit their features.
         """
         check_size(self.backbone_name, preprocessing.size)
-        kept = None if isinstance(self.projection, nn.Identity) else self.dim
-        adapted = Embedder(self.backbone_name, dim=dim or kept, preprocessing=preprocessing)
-        adapted.backbone.load_state_dict(self.backbone.state_dict())
-        if dim is None:
-            try:
-                adapted.projection.load_state_dict(self.projection.state_dict())
-            except RuntimeError as error:
-                raise ArgumentError(
-                    f"a head made for images of {self.preprocessing.size} pixels does not fit those of "
-                    f"{preprocessing.size}: give it a new one (dim)"
-                ) from error
+        if dim is not None:
+            adapted = Embedder(self.backbone_name, dim=dim, preprocessing=preprocessing)
+            adapted.backbone.load_state_dict(self.backbone.state_dict())
+            return adapted
+        adapted = Embedder.from_description({**self.description(), "preprocessing": preprocessing.as_dict()})
+        try:
+            adapted.load_state_dict(self.state_dict())
+        except RuntimeError as error:
+            raise ArgumentError(
+                f"a head made for images of {self.preprocessing.size} pixels does not fit those of "
+                f"{preprocessing.size}: give it a new one (dim)"
+            ) from error
         return adapted
 
     def forward(self, images: Tensor) -> Tensor:
         """Return unit embeddings ``(n, dim)`` of images ``(n, 3, h, w)`` whose values lie in 0..1."""
-        images = self.preprocessing.normalize(images).contiguous(memory_format=torch.channels_last)
-        features = self.projection(self.backbone(images))
-        return nn.functional.normalize(features.float(), dim=1)
+        seen = self.preprocessing.normalize(images).contiguous(memory_format=torch.channels_last)
+        return self.finished(self.projection(self.backbone(seen)), images)
+
+    def finished(self, features: Tensor, images: Tensor) -> Tensor:
+        """Return the unit embeddings ``(n, dim)`` of images of whose pixels the network made ``features``."""
+        features = nn.functional.normalize(features.float(), dim=1)
+        if self.colours is None:
+            return features
+        return nn.functional.normalize(torch.cat([features, self.colours(images)], dim=1), dim=1)
 
     def load(self, image: ImageLike, *, max_pixels: int = MAX_PIXELS) -> Loaded:
         """Return an image with no more pixels than this network needs: the way of all that it embeds or learns from.

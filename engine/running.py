@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.fx.experimental.optimization import fuse
 
 from engine.embedder import Embedder
+from engine.preprocessing import to_unit_range
 
 Pixels = NDArray[np.uint8]
 Vectors = NDArray[np.float32]
@@ -85,16 +86,11 @@ class Running:
         return np.concatenate([self.run(stacked[start : start + step]) for start in range(0, len(stacked), step)])
 
 
-def unit(features: Vectors) -> Vectors:
-    """Return features ``(n, dim)`` scaled to length 1; those of no length stay."""
-    return np.asarray(features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12), np.float32)
-
-
 class Features(nn.Module):
     """An embedder without its last step, batch norm folded into the convolutions, for a runtime to convert.
 
-    Takes uint8 pixels ``(n, size, size, 3)``, returns features ``(n, dim)`` of any length. The embedder stays as it is:
-    nothing that has weights is shared with it, whatever this is converted to.
+    Takes uint8 pixels ``(n, size, size, 3)``, returns features ``(n, dim)`` of any length, of which ``finished`` makes
+    embeddings. The embedder stays as it is: nothing that has weights is shared with it, whatever this is converted to.
     """
 
     mean: Tensor
@@ -115,6 +111,18 @@ class Features(nn.Module):
         """Return the features."""
         images = (pixels.permute(0, 3, 1, 2).to(self.mean.dtype) - self.mean) / self.std
         return self.projection(self.backbone(images))
+
+
+def finished(embedder: Embedder, features: Vectors, pixels: Pixels) -> Vectors:
+    """Return the embeddings ``(n, dim)`` of pixels ``(n, size, size, 3)`` of which something made ``features``.
+
+    Colours are no part of the network: they are told by PyTorch, in float32, beside features of any precision.
+    """
+    if embedder.colours is None:
+        return np.asarray(features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12), np.float32)
+    with torch.inference_mode():
+        images = to_unit_range(pixels, embedder.device)
+        return embedder.finished(torch.from_numpy(features).to(embedder.device), images).cpu().numpy()
 
 
 def plain(embedder: Embedder) -> Running:

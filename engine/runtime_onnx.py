@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -10,7 +11,7 @@ import numpy as np
 import torch
 
 from engine.embedder import Embedder
-from engine.running import Features, Pixels, Running, Vectors, quietly, unit
+from engine.running import Features, Pixels, Running, Vectors, finished, quietly
 from indexer.errors import FirstsightError
 from indexer.room import hand_back
 
@@ -39,8 +40,10 @@ def make(embedder: Embedder, name: str, calibration: Pixels, path: Path) -> None
     with quietly():
         if not whole.exists():
             _convert(embedder, whole)
-        if path != whole:
+        if name == "onnx-int8":
             _in_eight_bits(whole, path, calibration)
+        elif path != whole:
+            shutil.copyfile(whole, path)
 
 
 def _convert(embedder: Embedder, path: Path) -> None:
@@ -69,7 +72,7 @@ def load(embedder: Embedder, name: str, path: Path, threads: int | None = None) 
     session = library.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
     def run(pixels: Pixels) -> Vectors:
-        return unit(session.run(None, {"pixels": np.ascontiguousarray(pixels)})[0])
+        return finished(embedder, session.run(None, {"pixels": np.ascontiguousarray(pixels)})[0], pixels)
 
     return Running(name, run, embedder.dim)
 

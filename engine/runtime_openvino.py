@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from engine.embedder import Embedder
-from engine.running import Features, Pixels, Running, Vectors, quietly, unit
+from engine.running import Features, Pixels, Running, Vectors, finished, quietly
 from indexer.errors import FirstsightError
 from indexer.room import hand_back
 
@@ -69,7 +69,7 @@ def load(embedder: Embedder, name: str, path: Path, threads: int | None = None) 
     compiled = _library().Core().compile_model(str(path), "CPU", settings)
 
     def run(pixels: Pixels) -> Vectors:
-        return unit(compiled(np.ascontiguousarray(pixels))[0])
+        return finished(embedder, compiled(np.ascontiguousarray(pixels))[0], pixels)
 
     return Running(name, run, embedder.dim)
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from engine.embedder import Embedder
-from engine.running import Features, Pixels, Running, Vectors, unit
+from engine.running import Features, Pixels, Running, Vectors, finished
 
 EXTRA: Final = ""
 SUFFIXES: Final = ()  # nothing is kept: folding takes a second
@@ -44,12 +44,13 @@ def load(embedder: Embedder, name: str, path: Path, threads: int | None = None) 
     """Return the embedder as a copy that runs faster: one copy, for however many threads."""
     network = _folded(embedder, name)
     if embedder.device.type == "cuda":
-        return Running(name, _Cuda(network, embedder.device, compiled=name.endswith("-bf16")), embedder.dim)
+        return Running(name, _Cuda(network, embedder, compiled=name.endswith("-bf16")), embedder.dim)
 
     @torch.inference_mode()
     def run(pixels: Pixels) -> Vectors:
         with _threads(threads):
-            return unit(network(torch.from_numpy(pixels).to(embedder.device)).float().cpu().numpy())
+            features = network(torch.from_numpy(pixels).to(embedder.device)).float().cpu().numpy()
+            return finished(embedder, features, pixels)
 
     return Running(name, run, embedder.dim)
 
@@ -80,11 +81,11 @@ def _threads(threads: int | None) -> Iterator[None]:
 class _Cuda:
     """Pixels go to the GPU in pieces, from pinned memory, on a stream of their own: it computes meanwhile."""
 
-    def __init__(self, network: Features, device: torch.device, *, compiled: bool) -> None:
+    def __init__(self, network: Features, embedder: Embedder, *, compiled: bool) -> None:
         # All pieces have one shape, so that it is compiled once.
         self.network: Any = torch.compile(network, dynamic=False) if compiled else network
-        self.device = device
-        self.copying = torch.cuda.Stream(device)
+        self.embedder, self.device = embedder, embedder.device
+        self.copying = torch.cuda.Stream(self.device)
         self.pinned: list[Tensor] = []
 
     @torch.inference_mode()
@@ -101,7 +102,7 @@ class _Cuda:
             # The copying stream must not give this memory away while the network reads it.
             piece.record_stream(torch.cuda.current_stream(self.device))
             made.append(self.network(piece).float())
-        return unit(torch.cat(made)[: len(pixels)].cpu().numpy())
+        return finished(self.embedder, torch.cat(made)[: len(pixels)].cpu().numpy(), pixels)
 
     def _sent(self, pixels: Pixels, start: int, turn: int) -> tuple[Tensor, torch.cuda.Event]:
         """Begin to copy a piece, filled up to its full size; return it and the event of its arrival."""

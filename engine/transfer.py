@@ -16,8 +16,8 @@ from indexer.errors import ArgumentError
 class Transfer:
     """Which parts learn, and how fast.
 
-    The head is the embedder's projection with the recipe's own parameters. Rates of their own for the layers: Howard
-    and Ruder 2018, "Universal Language Model Fine-tuning" (arXiv:1801.06146), section 3.2.
+    The head is the embedder's projection, its colours, and the recipe's own parameters. Rates of their own for the
+    layers: Howard and Ruder 2018, "Universal Language Model Fine-tuning" (arXiv:1801.06146), section 3.2.
 
     Attributes:
         frozen: leave the backbone as it is, its batch-norm statistics included: only the head learns.
@@ -68,7 +68,8 @@ class Transfer:
             (modules, learning_rate * self.layer_decay ** (len(found) - 1 - depth))
             for depth, modules in enumerate(found)
         ]
-        parts.append(([embedder.projection, recipe], self.head_learning_rate or learning_rate))
+        colours = [] if embedder.colours is None else [embedder.colours]
+        parts.append(([embedder.projection, *colours, recipe], self.head_learning_rate or learning_rate))
         return [
             {"params": params, "peak": peak, "lr": peak, "weight_decay": decay}
             for modules, peak in parts

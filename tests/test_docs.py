@@ -104,21 +104,23 @@ def test_every_recipe_is_in_the_documentation():
 
 @needs_weights
 def test_the_bundled_weights_were_made_by_the_commands_that_stand_in_the_documentation(monkeypatch, tmp_path):
-    *_, learning, blending = (block for block in blocks(WEIGHTS, "sh") if "train_bundled.py" in block)
+    *_, learning, blending, finishing = (block for block in blocks(WEIGHTS, "sh") if "train_bundled.py" in block)
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    program, asked, blended = importlib.import_module("train_bundled"), {}, []
+    program, asked, made = importlib.import_module("train_bundled"), {}, {}
     for name in ("unpacked", "photo_training_folder"):
         monkeypatch.setattr(program, name, lambda *_: tmp_path)
     monkeypatch.setattr(program, "train", lambda data, out, **settings: asked.update(settings, data=data))
-    monkeypatch.setattr(program, "blend", lambda *arguments: blended.extend(arguments))
+    for name in ("blend", "finish"):
+        monkeypatch.setattr(program, name, lambda *arguments, name=name: made.update({name: arguments}))
 
-    for command in (learning, blending):
+    for command in (learning, blending, finishing):
         monkeypatch.setattr(sys, "argv", shlex.split(command.replace("\\\n", " "))[1:])
         program.main()
 
     card, _ = read_checkpoint(BUNDLED)
-    trained, blend = card["training"], card["blend"]
-    assert blended == [blend["files"], blend["shares"], "bundled.safetensors", blend["seed"]]
+    trained, blend, finish = card["training"], card["blend"], card["finish"]
+    assert made["blend"] == (blend["files"], blend["shares"], finish["file"], blend["seed"])
+    assert made["finish"] == (finish["file"], "bundled.safetensors", finish["colours"], finish["seed"])
     assert asked["backbone"] == card["embedder"]["backbone"]
     assert asked["size"] == card["embedder"]["preprocessing"]["size"]
     for name in ("recipe", "options", "steps", "accumulate", "seed", "weights", "weight_decay", "learning_rate"):

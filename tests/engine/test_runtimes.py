@@ -139,6 +139,32 @@ def test_a_runtime_keeps_the_order_and_does_not_mind_the_batch(name, converted, 
     assert np.abs(together[0] - together[1]).max() > 0.01
 
 
+@pytest.mark.parametrize("name", [name for name in installed() if str(name).endswith("-float32")])
+def test_a_runtime_is_as_precise_as_asked_for_whatever_its_file_is_called(name, embedder, pixels, tmp_path):
+    family = runtime_trials.family_of(name)
+    path = tmp_path / f"another{next(iter(family.SUFFIXES), '')}"
+
+    family.make(embedder, name, pixels[:32], path)
+
+    np.testing.assert_allclose(family.load(embedder, name, path).embed(pixels), naive(embedder, pixels), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", installed())
+def test_a_runtime_tells_of_colours_beside_the_features(name, converted, pixels):
+    embedder, _, path, running = converted(name)
+    torch.manual_seed(1)
+    coloured = Embedder.from_description({**embedder.description(), "colours": 5}).eval()
+    coloured.load_state_dict(embedder.state_dict(), strict=False)
+
+    vectors = runtime_trials.family_of(name).load(coloured, name, path).embed(pixels)
+
+    with torch.inference_mode():
+        colours = coloured.colours(torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255).numpy()
+    truth = np.concatenate([running.embed(pixels), colours], axis=1)
+    assert np.linalg.norm(colours, axis=1).min() > 0.01
+    np.testing.assert_allclose(vectors, truth / np.linalg.norm(truth, axis=1, keepdims=True), atol=1e-5)
+
+
 @pytest.mark.parametrize("name", installed())
 def test_a_runtime_is_idle_after_a_batch(name, converted, pixels):
     *_, running = converted(name)
