@@ -195,7 +195,7 @@ def coloured(embedder: Embedder, photos: LabelledImages, share: float, seed: int
     made = Embedder.from_description({**embedder.description(), "colours": COLOURS})
     made.load_state_dict(embedder.state_dict(), strict=False)
     colours = cast(Colours, made.colours)
-    rows = Random(seed).sample(range(len(photos.pixels)), COLOURED)
+    rows = Random(seed).sample(range(len(photos.pixels)), min(COLOURED, len(photos.pixels)))
     seen = torch.cat([colours.histogram(photos.batch([row], made.device).images) for row in rows]).double()
     lengths, directions = torch.linalg.eigh(seen.T @ seen / len(seen))
     weight = (directions * lengths.clamp_min(1e-12) ** -COLOURS_SHORTENED).T[-COLOURS:]

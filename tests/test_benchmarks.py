@@ -17,7 +17,7 @@ import pytest
 import torch
 from PIL import Image
 
-from engine.batches import read_folder
+from engine.batches import LabelledImages, read_folder
 from engine.embedder import Embedder
 from engine.preprocessing import Preprocessing
 from engine.weights import BUNDLED, load_embedder
@@ -153,6 +153,23 @@ def test_shares_are_chosen_by_what_is_neither_learnt_nor_held_out(program):
     assert chosen_of((50.0, 80.0, 50.0), (50.0, 70.0, 70.0)) == 1
     # What differs by chance only is decided by photos.
     assert chosen_of((50.0, 70.2, 70.1), (51.0, 70.0, 70.0), (51.9, 69.0, 70.0)) == 1
+
+
+def test_colours_stand_beside_features_as_long_as_asked_for_in_the_mean_of_photos(program):
+    torch.manual_seed(0)
+    random = np.random.default_rng(0)
+    embedder = Embedder("conv4", dim=8, preprocessing=Preprocessing.whole(16)).eval()
+    spots = random.integers(0, 256, (50, 4, 4, 3), dtype=np.uint8)
+    photos = LabelledImages(spots.repeat(4, axis=1).repeat(4, axis=2), ["one"] * 50, quarter_turns=False)
+
+    made = program("train_bundled").coloured(embedder, photos, 0.5, 0)
+
+    images = photos.batch(range(50), embedder.device).images
+    with torch.inference_mode():
+        lengths, both, alone = made.colours(images).norm(dim=1), made(images), embedder(images)
+    assert lengths.square().mean() == pytest.approx(0.25, rel=1e-3)
+    assert lengths.std() > 0.01
+    torch.testing.assert_close(both[:, :8] * (1 + lengths.square()).sqrt()[:, None], alone)
 
 
 def test_a_drawing_in_a_mirror_has_left_and_right_exchanged(program, tmp_path):
