@@ -11,7 +11,7 @@ best at drawings, and of those that are as good at them but for 0.2 points, whic
 
 Without shares each file is measured as it is.
 
-Expected: see benchmarks/results/shares.json.
+Expected: see benchmarks/results/shares.json, and without shares finish.json.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def chosen_of(mixtures: Sequence[dict[str, float]]) -> int:
 
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("files", nargs="+", help="weights to average")
+    arguments.add_argument("files", nargs="+", help="weights to average, or to measure")
     arguments.add_argument(
         "--shares", nargs="+", metavar="A,B,...", help="mixtures: a share of each file; each file alone if left out"
     )

@@ -20,6 +20,7 @@ Expected: see benchmarks/results/folder_to_gallery_WEIGHTS.json. Half an hour fo
 from __future__ import annotations
 
 import argparse
+import copy
 import importlib
 import os
 import shutil
@@ -49,7 +50,7 @@ from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
 from engine import Recognizer
-from engine.embedder import BACKBONES, Embedder
+from engine.embedder import Embedder
 from engine.runtimes import RUNTIME
 from engine.weights import load_embedder
 from indexer.stations import IN_THREADS, ORDER, Stations
@@ -112,7 +113,7 @@ class Loop:
     @torch.inference_mode()
     def run(self, folder: Path) -> Vectors:
         photos = ImageFolder(str(folder), self.transform)
-        found = [nn.functional.normalize(self.trunk(image[None])).numpy() for image, _ in photos]
+        found = [self.trunk(image[None]).numpy() for image, _ in photos]
         return searchable(np.concatenate(found))
 
 
@@ -124,7 +125,7 @@ class Loader(Loop):
     @torch.inference_mode()
     def run(self, folder: Path) -> Vectors:
         photos = DataLoader(ImageFolder(str(folder), self.transform), batch_size=32, num_workers=2)
-        found = [nn.functional.normalize(self.trunk(images)).numpy() for images, _ in photos]
+        found = [self.trunk(images).numpy() for images, _ in photos]
         return searchable(np.concatenate(found))
 
 
@@ -147,21 +148,18 @@ class MetricLearning(Loop):
 
 
 class Trunk(nn.Module):
-    """The network as torchvision makes it, with the embedder's weights: normalised images in, embeddings out."""
+    """The network as most programs run it, layer by layer, channels first: normalised images in, embeddings out."""
 
     def __init__(self, embedder: Embedder) -> None:
         super().__init__()
-        network = BACKBONES[embedder.backbone_name](embedder.preprocessing.size)
-        network.fc = nn.Identity()
-        network.load_state_dict(embedder.backbone.state_dict())
-        network.fc = embedder.projection
-        self.network, self.embedder = network.to(memory_format=torch.contiguous_format), embedder
+        self.embedder = copy.deepcopy(embedder).to(memory_format=torch.contiguous_format)
         how = embedder.preprocessing
         self.mean, self.std = (torch.tensor(channels).view(3, 1, 1) for channels in (how.mean, how.std))
         self.eval().requires_grad_(False)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.embedder.finished(self.network(images), images * self.std + self.mean)
+        features = self.embedder.projection(self.embedder.backbone(images))
+        return self.embedder.finished(features, images * self.std + self.mean)
 
 
 def transform(embedder: Embedder) -> v2.Compose:

@@ -29,7 +29,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
-from typing import Any, cast
+from typing import Any
 
 import torch
 from data import unpacked
@@ -37,7 +37,6 @@ from protocols import photo_training_folder
 
 from engine.augment import Augment
 from engine.batches import Balanced, LabelledImages
-from engine.colours import Colours
 from engine.embedder import Embedder
 from engine.training import make_recipe, train
 from engine.training_set import Mixture, TrainingSet, read_sets
@@ -149,7 +148,12 @@ def blend(files: Sequence[str], shares: Sequence[float], out: str, seed: int) ->
     card, _ = read_checkpoint(Path(files[-1]))
     card["training"]["weights"] = card["training"]["weights"] and Path(card["training"]["weights"]).name
     card["blend"] = {"files": [Path(file).name for file in files], "shares": list(shares), "seed": seed}
-    told = {name: card[name] for name in ("recipe", "training", "blend")}
+    save(out, embedder, card)
+
+
+def save(out: str, embedder: Embedder, card: dict[str, Any]) -> None:
+    """Write an embedder with what a card tells of how it was made."""
+    told = {name: card[name] for name in ("recipe", "training", "blend", "finish") if name in card}
     save_checkpoint(Path(out), embedder, make_recipe(card["recipe"], embedder.dim, {}), told)
 
 
@@ -186,15 +190,14 @@ def finish(file: str, out: str, share: float, seed: int) -> None:
     if share:
         embedder = coloured(embedder, mixture.images[1], share, seed)
     card["finish"] = {"file": Path(file).name, "colours": share, "seed": seed}
-    told = {name: card[name] for name in ("recipe", "training", "blend", "finish")}
-    save_checkpoint(Path(out), embedder, make_recipe(card["recipe"], embedder.dim, {}), told)
+    save(out, embedder, card)
 
 
 def coloured(embedder: Embedder, photos: LabelledImages, share: float, seed: int) -> Embedder:
     """Return the embedder with colours beside its features: their longest directions in photos, each shortened."""
     made = Embedder.from_description({**embedder.description(), "colours": COLOURS})
     made.load_state_dict(embedder.state_dict(), strict=False)
-    colours = cast(Colours, made.colours)
+    colours = made.colours
     rows = Random(seed).sample(range(len(photos.pixels)), min(COLOURED, len(photos.pixels)))
     seen = torch.cat([colours.histogram(photos.batch([row], made.device).images) for row in rows]).double()
     lengths, directions = torch.linalg.eigh(seen.T @ seen / len(seen))

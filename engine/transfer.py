@@ -68,8 +68,8 @@ class Transfer:
             (modules, learning_rate * self.layer_decay ** (len(found) - 1 - depth))
             for depth, modules in enumerate(found)
         ]
-        colours = [] if embedder.colours is None else [embedder.colours]
-        parts.append(([embedder.projection, *colours, recipe], self.head_learning_rate or learning_rate))
+        head = [part for part in embedder.children() if part is not embedder.backbone]
+        parts.append(([*head, recipe], self.head_learning_rate or learning_rate))
         return [
             {"params": params, "peak": peak, "lr": peak, "weight_decay": decay}
             for modules, peak in parts

@@ -80,8 +80,8 @@ def test_without_it_the_statistics_follow_the_images(teach):
 
 
 def test_each_stage_learns_slower_than_the_one_above_and_the_head_at_its_own_rate():
-    embedder = Embedder("resnet101-slim", dim=16, preprocessing=Preprocessing.whole(32))
-    recipe = Siamese(dim=16)
+    embedder = Embedder("resnet101-slim", dim=16, preprocessing=Preprocessing.whole(32), colours=4)
+    recipe = Siamese(dim=20)
 
     groups = Transfer(layer_decay=0.5, head_learning_rate=1.0).groups(embedder, recipe, 0.16, 0.01)
 
@@ -90,7 +90,8 @@ def test_each_stage_learns_slower_than_the_one_above_and_the_head_at_its_own_rat
     parts = [backbone.conv1, backbone.bn1, backbone.layer1, backbone.layer2, backbone.layer3, backbone.layer4]
     for part, expected in zip(parts, (0.01, 0.01, 0.02, 0.04, 0.08, 0.16), strict=True):
         assert {rate[id(weights)] for weights in part.parameters()} == {expected}
-    assert {rate[id(weights)] for part in (embedder.projection, recipe) for weights in part.parameters()} == {1.0}
+    head = embedder.projection, embedder.colours, recipe
+    assert {rate[id(weights)] for part in head for weights in part.parameters()} == {1.0}
 
 
 def test_every_weight_that_learns_is_in_one_group_and_norms_do_not_decay():
