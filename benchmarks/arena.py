@@ -10,7 +10,10 @@ characters of all alphabets), *background* (28 px, 30 alphabets; asked under the
 
 trains what is not yet in the cache, for hours (interrupted, it goes on), and measures. --share takes a smaller or
 larger share of the steps, for instance 4 where there is a GPU. Rows in benchmarks/results/arena.json, the picture in
-benchmarks/results/arena.svg; of some of the worlds alone in arena_WORLD.json and .svg.
+benchmarks/results/arena.svg; of some of the worlds alone in arena_WORLD.json and .svg; of some of the recipes nowhere,
+as too little stands beside them, unless --keep names a file: what a recipe comes to that needs longer than the others.
+
+    python benchmarks/arena.py --train vinyals --recipes relation --share 3 --keep arena_relation
 """
 
 from __future__ import annotations
@@ -239,6 +242,7 @@ def main() -> None:
     arguments.add_argument("--recipes", nargs="*", choices=RIVALS, default=RIVALS)
     arguments.add_argument("--share", type=float, default=1.0)
     arguments.add_argument("--seed", type=int, default=0)
+    arguments.add_argument("--keep", help="file under results/ for the rows")
     chosen = arguments.parse_args()
     teach_all(chosen.train, chosen.recipes, chosen.share, chosen.seed)
     rows, panels = [], {}
@@ -249,13 +253,13 @@ def main() -> None:
             panels[task] = {
                 recipe: tuple(100 * figure for figure in mean_interval(tasks[task])) for recipe, tasks in found.items()
             }
-    # A world alone is a result of its own, a recipe alone is not: nothing stands beside it.
+    # A world alone is a result of its own, a recipe alone is not, unless asked for: nothing stands beside it.
     name = "arena" if set(chosen.train) == set(WORLDS) else "_".join(("arena", *chosen.train))
     every = set(chosen.recipes) == set(RIVALS)
-    report(name, rows, keep=every)
+    report(chosen.keep or name, rows, keep=every or bool(chosen.keep))
     if every:
         title = "The arena: every recipe on equal terms, conv4, 95 % intervals"
-        dot_chart(RESULTS / f"{name}.svg", title, panels)
+        dot_chart(RESULTS / f"{chosen.keep or name}.svg", title, panels)
 
 
 if __name__ == "__main__":
