@@ -40,6 +40,10 @@ class Preprocessing:
         """Return the same preprocessing for a network that sees ``size`` pixels: the same share of the image."""
         return replace(self, size=size, resize=round(self.resize * size / self.size))
 
+    def middle(self, size: int, side: int) -> Preprocessing:
+        """Return the one that shows the middle ``size`` pixels square of images whose shorter side is made ``side``."""
+        return replace(self, size=size, resize=side, fit="crop")
+
     @property
     def enough(self) -> int:
         """Pixels along its shorter side that an image need have: twice what it is resized to (``images.decode``)."""

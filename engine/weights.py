@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,14 @@ from safetensors.torch import save
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from engine.embedder import Embedder, check_size
+from engine.embedder import LARGEST, Embedder, check_size
 from engine.vision import ResNet101_Weights
 from indexer.errors import ArgumentError, WeightsError
 from indexer.folder import written_whole
 
 BUNDLED = Path(__file__).with_name("bundled.safetensors")
 FORMAT = 1
+_SIZED = re.compile(r"(.+)@([0-9]+(?:of[0-9]+)?)", re.DOTALL)
 # The first set of torchvision's weights: its features are better neighbours than those of the second one, whose
 # recipe (label smoothing, mix-up) gives more accurate classifiers (Kornblith et al. 2021, arXiv:2010.16402).
 IMAGENET = ResNet101_Weights.IMAGENET1K_V1
@@ -32,7 +34,8 @@ def load_embedder(weights: str | os.PathLike[str] = "imagenet", *, device: torch
     Args:
         weights: "imagenet" (torchvision's ResNet-101, downloaded once), "bundled" (the small checkpoint that comes
             with this package) or the path of a file that ``train`` wrote. "bundled@112", and so with the others, shows
-            them images with 112 pixels along a side instead of as many as they learnt from.
+            them images with 112 pixels along a side instead of as many as they learnt from, "bundled@64of107" the
+            middle 64 pixels square of images whose shorter side is made 107.
         device: where it shall run; the CPU if None.
 
     Raises:
@@ -41,21 +44,21 @@ def load_embedder(weights: str | os.PathLike[str] = "imagenet", *, device: torch
     """
     path, (_, size) = checkpoint_file(weights), split_size(weights)
     embedder = _imagenet() if path is None else _from_file(path)
-    if size is not None:
+    if size:
         embedder = _seeing(embedder, size)
     return embedder.to(device or torch.device("cpu")).eval().requires_grad_(False)
 
 
-def split_size(weights: str | os.PathLike[str]) -> tuple[str, int | None]:
-    """Return weights without the size that they are to be shown images at, and that size; None if they say none.
+def split_size(weights: str | os.PathLike[str]) -> tuple[str, str]:
+    """Return weights without the size that they are to be shown images at, and that size, "" if they say none.
 
     A file whose own name ends like that is a file.
     """
     whole = str(weights)
-    name, at, size = whole.rpartition("@")
-    if not (at and name and size.isascii() and size.isdecimal()) or Path(whole).is_file():
-        return whole, None
-    return name, int(size)
+    sized = _SIZED.fullmatch(whole)
+    if sized is None or Path(whole).is_file():
+        return whole, ""
+    return sized[1], sized[2]
 
 
 def weights_name(weights: str | os.PathLike[str] | Embedder) -> str:
@@ -64,18 +67,24 @@ def weights_name(weights: str | os.PathLike[str] | Embedder) -> str:
         return "given"
     name, size = split_size(weights)
     found = name if name in {"imagenet", "bundled"} else str(Path(name).absolute())
-    return found if size is None else f"{found}@{size}"
+    return f"{found}@{size}" if size else found
 
 
-def _seeing(embedder: Embedder, size: int) -> Embedder:
-    """Return the same network for images with that many pixels along a side."""
-    check_size(embedder.backbone_name, size)
-    described = {**embedder.description(), "preprocessing": embedder.preprocessing.resized(size).as_dict()}
+def _seeing(embedder: Embedder, size: str) -> Embedder:
+    """Return the same network for images of a size, as it stands in weights' names: "112", "64of107"."""
+    pixels, *of = map(int, size.split("of"))
+    check_size(embedder.backbone_name, pixels)
+    own = embedder.preprocessing
+    if of and not pixels <= of[0] <= LARGEST:
+        raise ArgumentError(
+            f"size {size}: an image of which {pixels} pixels are shown has {pixels} to {LARGEST} a side"
+        )
+    preprocessing = own.middle(pixels, *of) if of else own.resized(pixels)
+    described = {**embedder.description(), "preprocessing": preprocessing.as_dict()}
     try:
         return _filled(dict(embedder.state_dict()), lambda: Embedder.from_description(described))
     except RuntimeError as error:
-        own = embedder.preprocessing.size
-        raise ArgumentError(f"size {size}: these weights' head fits images of {own} pixels alone") from error
+        raise ArgumentError(f"size {size}: these weights' head fits images of {own.size} pixels alone") from error
 
 
 def _imagenet() -> Embedder:

@@ -15,7 +15,8 @@ GalleryPath = Annotated[Path, typer.Option("--gallery", "-g", help="folder of th
 Json = Annotated[bool, typer.Option("--json", help="print one JSON object a line and nothing else")]
 Images = Annotated[list[str], typer.Argument(help="image files", show_default=False)]
 _WEIGHTS = typer.Option(
-    help="imagenet, bundled, or a file that `train` wrote; with a size, as bundled@112, shown that many pixels a side",
+    help="imagenet, bundled, or a file that `train` wrote; with a size, as bundled@112, shown that many pixels a side, "
+    "as bundled@64of107 the middle 64 of 107",
     show_default=False,
 )
 Weights = Annotated[str | None, _WEIGHTS]

@@ -16,7 +16,15 @@ from safetensors.torch import save_file
 from engine import weights as weights_module
 from engine.embedder import Embedder
 from engine.preprocessing import Preprocessing
-from engine.weights import BUNDLED, checkpoint_file, load_embedder, read_checkpoint, save_checkpoint, split_size
+from engine.weights import (
+    BUNDLED,
+    checkpoint_file,
+    load_embedder,
+    read_checkpoint,
+    save_checkpoint,
+    split_size,
+    weights_name,
+)
 from indexer.errors import ArgumentError, WeightsError
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
@@ -52,10 +60,44 @@ def test_weights_with_a_size_are_the_same_network_shown_images_of_that_many_pixe
     assert own.fingerprint == load_embedder(f"{weights}@32").fingerprint
 
 
+@pytest.mark.parametrize(("wide", "high"), [(200, 120), (120, 200), (120, 120)])
+def test_weights_with_two_sizes_see_the_middle_of_an_image(weights, wide, high):
+    across, down = np.meshgrid(np.arange(wide), np.arange(high))
+    image = np.stack([across, down, 0 * down], axis=2).astype(np.uint8)  # red and green tell where a pixel lies
+    embedder = load_embedder(f"{weights}@32of64")
+
+    seen = embedder.prepare(Image.fromarray(image)).astype(float)
+
+    assert seen.shape == (32, 32, 3)
+    for channel, side, shown in ((0, wide, seen[16]), (1, high, seen[:, 16])):
+        pixels = 120 / 64  # of the image to one that is seen: the shorter side becomes 64
+        expected = side / 2 + pixels * (np.arange(32) - 15.5) - 0.5
+        np.testing.assert_allclose(shown[:, channel], expected, atol=2)
+    assert embedder.fingerprint != load_embedder(f"{weights}@32of65").fingerprint
+
+
+def test_all_of_a_square_image_is_its_middle(weights):
+    whole, middle = load_embedder(weights), load_embedder(f"{weights}@32of32")
+
+    np.testing.assert_array_equal(middle.prepare(Image.fromarray(IMAGE)), whole.prepare(Image.fromarray(IMAGE)))
+
+
+@pytest.mark.parametrize("size", ["48of47", "32of2049", f"32of{10**30}", "32of0"])
+def test_the_middle_of_an_image_that_cannot_be_is_refused_in_one_line(weights, size):
+    with pytest.raises(ArgumentError, match=rf"^size {size}: an image of which [^\n]+ to 2048 a side$"):
+        load_embedder(f"{weights}@{size}")
+
+
+def test_a_gallery_finds_weights_with_two_sizes_again(weights):
+    assert weights_name(f"{weights}@48of64") == f"{weights.absolute()}@48of64"
+    assert weights_name("bundled@64of107") == "bundled@64of107"
+    assert checkpoint_file(f"{weights}@48of64") == weights
+
+
 def test_a_file_whose_own_name_ends_like_a_size_is_a_file(weights, embedder):
     named = weights.rename(weights.with_name("mine@64"))
 
-    assert split_size(named) == (str(named), None)
+    assert split_size(named) == (str(named), "")
     assert load_embedder(named).preprocessing == embedder.preprocessing
     assert load_embedder(f"{named}@48").preprocessing.size == 48
     assert checkpoint_file(f"{named}@48") == named
@@ -76,7 +118,13 @@ def test_a_head_that_fits_one_size_alone_is_refused_at_others_in_one_line(tmp_pa
         load_embedder(tmp_path / "w.safetensors@84")
 
 
-@pytest.mark.parametrize("name", ["@64", "bundled@", "bundled@big", "bundled@-64", "bundled@6.4", "nowhere@64"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("@64", "bundled@", "bundled@big", "bundled@-64", "bundled@6.4", "nowhere@64"),
+        *("bundled@of64", "bundled@64of", "bundled@64of107of200", "nowhere@64of107"),
+    ],
+)
 def test_what_is_no_size_is_part_of_a_name_that_there_is_not(name):
     with pytest.raises(WeightsError, match="no weights"):
         load_embedder(name)
