@@ -1,10 +1,10 @@
 """GroceryStore, fine-tuned: weights learn from its train photos and icons, for `benchmarks/grocery.py` to ask.
 
-    python benchmarks/fine_tune.py --out grocery.safetensors [--weights bundled] [--size 64] [--steps 300]
+    python benchmarks/fine_tune.py --out grocery.safetensors [--weights bundled@64of107] [--size 64] [--steps 300]
     python benchmarks/grocery.py --weights grocery.safetensors --fine-tuned
 
 Each batch shows classes with their photos and their icon, and some photos as an icon shows things, so that both come to
-lie together. No test photo is learnt from, nor looked at. Interrupted, the same command goes on. docs/weights.md has
+lie together; of both the middle is shown. No test photo is learnt from, nor looked at. Interrupted, the same command goes on. docs/weights.md has
 the rounds that led to the figures that are kept.
 """
 
@@ -56,7 +56,7 @@ def training_folder() -> str:
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--out", required=True)
-    arguments.add_argument("--weights", default="bundled")
+    arguments.add_argument("--weights", default="bundled@64of107")
     arguments.add_argument("--size", type=int, default=64)
     arguments.add_argument("--steps", type=int, default=300)
     arguments.add_argument("--learning-rate", type=float, default=5e-4)
