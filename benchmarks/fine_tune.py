@@ -4,8 +4,8 @@
     python benchmarks/grocery.py --weights grocery.safetensors --fine-tuned
 
 Each batch shows classes with their photos and their icon, and some photos as an icon shows things, so that both come to
-lie together; of both the middle is shown. No test photo is learnt from, nor looked at. Interrupted, the same command goes on. docs/weights.md has
-the rounds that led to the figures that are kept.
+lie together; of all of them the middle is seen. No test photo is learnt from, nor looked at. Interrupted, the same
+command goes on. docs/weights.md has the rounds that led to the figures that are kept.
 """
 
 from __future__ import annotations
