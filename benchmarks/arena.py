@@ -254,12 +254,12 @@ def main() -> None:
                 recipe: tuple(100 * figure for figure in mean_interval(tasks[task])) for recipe, tasks in found.items()
             }
     # A world alone is a result of its own, a recipe alone is not, unless asked for: nothing stands beside it.
-    name = "arena" if set(chosen.train) == set(WORLDS) else "_".join(("arena", *chosen.train))
+    name = chosen.keep or ("arena" if set(chosen.train) == set(WORLDS) else "_".join(("arena", *chosen.train)))
     every = set(chosen.recipes) == set(RIVALS)
-    report(chosen.keep or name, rows, keep=every or bool(chosen.keep))
+    report(name, rows, keep=every or bool(chosen.keep))
     if every:
         title = "The arena: every recipe on equal terms, conv4, 95 % intervals"
-        dot_chart(RESULTS / f"{chosen.keep or name}.svg", title, panels)
+        dot_chart(RESULTS / f"{name}.svg", title, panels)
 
 
 if __name__ == "__main__":

@@ -54,8 +54,7 @@ class Recognizer(Recognizing):
         Args:
             path: the folder to make.
             weights: "imagenet", "bundled", a file that ``train`` wrote, or either with a size, as "bundled@112" or
-                "bundled@64of107"
-                (``engine.weights.load_embedder``); or an embedder.
+                "bundled@64of107" (``engine.weights.load_embedder``); or an embedder.
             device: "cpu", "cuda", "mps"; the best there is if None.
             runtime: "auto", "torch", "openvino" or "onnx": what runs the embedder.
 
