@@ -71,9 +71,10 @@ def make_gallery(path: Path, made: Set) -> None:
 def build(path: Path, choice: Choice) -> float:
     """Keep an approximate index beside the views; return what a vector takes in it, in bytes."""
     with Gallery.open(path) as gallery:
-        references: FaissIndex = gallery._views.ask(lambda snapshot: snapshot.references)
+        snapshot: Snapshot = gallery._views.ask(lambda snapshot: snapshot)
+        references = snapshot.references
         index = built(choice.factory, references.laid_out(), np.arange(len(references)))
-        base = Base(choice, index, references.ids, Promise(ANN_RECALL, k=K), -1.0)
+        base = Base(choice, index, references.ids, snapshot.stamp, Promise(ANN_RECALL, k=K), -1.0)
         nearby_file.save(base, path / NEARBY, gallery._catalog.id)
         return index_size(index) / len(references)
 
@@ -134,7 +135,7 @@ def rates(path: Path, queries: Vectors) -> list[dict[str, Any]]:
     with Gallery.open(path) as gallery:
         in_file: Snapshot = gallery._views.ask(lambda snapshot: snapshot)
         held = replace(in_file, references=copied(in_file.references), prototypes=copied(in_file.prototypes))
-        base = gallery._nearest._loaded()
+        base = gallery._nearest["references"]._loaded()
         near = {id(one): Nearby(base, one.references) for one in (in_file, held)}
 
         def exactly(snapshot: Snapshot, some: Vectors) -> None:

@@ -17,7 +17,8 @@ REFERENCES = "references.faiss"
 PROTOTYPES = "prototypes.faiss"
 KNOWN = "known.pages"
 VIEWS = (REFERENCES, PROTOTYPES, KNOWN)
-NEARBY = "nearby.faiss"
+NEARBY = "nearby.faiss"  # of references
+NEARBY_PROTOTYPES = "nearby_prototypes.faiss"
 LOCK = "writer.lock"
 VIEWS_LOCK = "views.lock"
 

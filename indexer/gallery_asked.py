@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from numpy.typing import ArrayLike
 
 from indexer import search
 from indexer.conditions import Conditions, Where
 from indexer.gallery_opened import OpenedGallery
-from indexer.search import K_CLASSES, K_REFERENCES, METRIC, SHORTLIST, ClassHits, ReferenceHit, Score
-from indexer.serving import Serving, tune_references
+from indexer.search import K_CLASSES, K_REFERENCES, METRIC, ClassHits, ReferenceHit, Score
+from indexer.searched import REFERENCES, SHORTLIST, searched
+from indexer.serving import Serving
 from indexer.trials import Promise
 from indexer.tuning import Progress, Tuning
 from indexer.vectors import as_queries, check_count, metric_named
+
+OF: Final = REFERENCES.what  # what is tuned unless something else is asked for
 
 
 class AskedGallery(OpenedGallery):
@@ -48,9 +53,10 @@ class AskedGallery(OpenedGallery):
         points, chosen = as_queries(queries, self.dim), metric_named(metric)
         k, shortlist = check_count("k", k), check_count("shortlist", shortlist, least=0)
         asked = None if where is None else Conditions(where)
+        nearest = self._nearest["prototypes"].search_rows if as_of is None else search.exact_prototypes
         return self._views.ask(
             lambda snapshot: search.classes(
-                snapshot, points, k=k, metric=chosen, shortlist=shortlist, score=score, where=asked
+                snapshot, points, k=k, metric=chosen, shortlist=shortlist, score=score, where=asked, nearest=nearest
             ),
             as_of,
         )
@@ -74,27 +80,42 @@ class AskedGallery(OpenedGallery):
         """
         points, chosen, k = as_queries(queries, self.dim), metric_named(metric), check_count("k", k)
         asked = None if where is None else Conditions(where)
-        nearest = self._nearest.search_rows if as_of is None else search.exactly
+        nearest = self._nearest["references"].search_rows if as_of is None else search.exact_references
         return self._views.ask(
             lambda snapshot: search.references(snapshot, points, k=k, metric=chosen, where=asked, nearest=nearest),
             as_of,
         )
 
-    def tune(self, promise: Promise | None = None, *, apply: bool = False, progress: Progress | None = None) -> Tuning:
-        """Find the index of the references that keeps a promise of ``ann_recall`` at least cost. Takes minutes.
+    def tune(
+        self,
+        promise: Promise | None = None,
+        *,
+        of: str = OF,
+        apply: bool = False,
+        progress: Progress | None = None,
+    ) -> Tuning:
+        """Find the index of the references, or of the prototypes, that keeps a promise of ``ann_recall`` at least cost.
+
+        Takes minutes.
 
         Args:
-            promise: what to keep; by default what ``Promise()`` says.
-            apply: search the references by it from now on.
+            promise: what to keep; by default what ``Promise()`` says. Of prototypes every query wants a shortlist, so
+                what is promised of them is about as many at least.
+            of: "references", which ``search_references`` looks for, or "prototypes", which ``search_classes`` does.
+            apply: search them by it from now on.
             progress: told of each step.
+
+        Raises:
+            ArgumentError: there is no such index.
         """
-        tuning, ids = self._views.ask(
-            lambda snapshot: (tune_references(snapshot, promise, progress=progress), snapshot.references.ids)
+        nearest = self._nearest[searched(of).what]
+        tuning, snapshot = self._views.ask(
+            lambda snapshot: (nearest.tune(snapshot, promise or Promise(), progress=progress), snapshot)
         )
         if apply:
-            self._nearest.apply(tuning, ids)
+            nearest.apply(tuning, snapshot)
         return tuning
 
-    def serving(self) -> Serving:
-        """Return how the references are searched, and what checks of live queries have found."""
-        return self._nearest.facts()
+    def serving(self, of: str = OF) -> Serving:
+        """Return how the references, or the prototypes, are searched, and what checks of live queries have found."""
+        return self._nearest[searched(of).what].facts()

@@ -19,8 +19,9 @@ from indexer.lock import WriterLock
 from indexer.names import check_name
 from indexer.reader import Revision
 from indexer.runtimes import Runtime
+from indexer.searched import SEARCHED
 from indexer.seen import SeenFiles
-from indexer.serving import ReferenceSearch
+from indexer.serving import NearestSearch
 from indexer.thumbnails import Thumbnails
 from indexer.vectors import check_count
 from indexer.views import Views
@@ -46,7 +47,7 @@ class OpenedGallery:
         self._catalog = catalog
         self._writer = WriterLock(path / folder.LOCK)
         self._views = Views(catalog, path)
-        self._nearest = ReferenceSearch(path, catalog.id, catalog.dim)
+        self._nearest = {what: NearestSearch(path, catalog, one) for what, one in SEARCHED.items()}
         self.runtime: Runtime | None = None
         """What runs the embedder: written down with the embeddings that come through this object."""
 
@@ -82,7 +83,8 @@ class OpenedGallery:
     def close(self) -> None:
         """Close the gallery, and save its views if they have changed enough to be worth it."""
         try:
-            self._nearest.close()
+            for nearest in self._nearest.values():
+                nearest.close()
             self._views.close()
         finally:
             self._catalog.close()

@@ -1,4 +1,4 @@
-"""The nearest references by an approximate index that others are beside, as they have come and gone since it was built.
+"""The nearest vectors by an approximate index that others are beside, as they have come and gone since it was built.
 
 What has come is searched exactly, what has gone is masked. The exact index scores all that is found, and answers itself
 where the approximate one promises nothing: for more neighbours than were measured, for a query unlike all that were,
@@ -7,6 +7,7 @@ and where too few were found.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy as np
 
 from indexer.approximate import Choice, candidates, rescored
 from indexer.faiss_index import FaissIndex, Ids
+from indexer.reader import Stamp
 from indexer.trials import Promise
 from indexer.vectors import Vectors
 
@@ -30,6 +32,7 @@ class Base:
         choice: its kind and setting.
         index: of FAISS.
         ids: of its rows.
+        stamp: the revision whose vectors it has.
         promise: what it keeps.
         floor: the lowest score that the nearest neighbour of a measured query had.
     """
@@ -37,19 +40,25 @@ class Base:
     choice: Choice
     index: Any
     ids: Ids
+    stamp: Stamp
     promise: Promise
     floor: float
 
 
 class Nearby:
-    """A base as it shows the references of one exact index; neither ever changes."""
+    """A base as it shows the vectors of one exact index; neither ever changes.
 
-    def __init__(self, base: Base, exact: FaissIndex) -> None:
+    ``moved`` are ids whose vectors are others than the base's, as a class's prototype is once a reference has come.
+    """
+
+    def __init__(self, base: Base, exact: FaissIndex, moved: Collection[int] = ()) -> None:
         self.base, self.exact = base, exact
         ids = exact.ids
         living = np.isin(base.ids, ids)
+        if moved:
+            living &= ~np.isin(base.ids, list(moved))
         self._ids = np.append(base.ids, -1)  # -1, which FAISS says where it has none, stays -1
-        self._came = ids[~np.isin(ids, base.ids)]
+        self._came = ids[~np.isin(ids, base.ids[living])]
         self._vectors = exact.vectors(self._came)
         self._changed = len(self._came) + int(np.count_nonzero(~living))
         self._selector: Any = None

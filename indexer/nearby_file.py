@@ -19,16 +19,19 @@ import numpy as np
 from indexer import folder
 from indexer.approximate import Choice
 from indexer.nearby import Base
+from indexer.reader import Stamp
 from indexer.sealed import NoView, Sealed, Sealing
 from indexer.trials import Promise
 
 _WRONG = (NoView, MemoryError, RuntimeError, ValueError, KeyError, TypeError)  # RuntimeError: FAISS refuses
+_NEVER = 0, ""  # of no history: files were written without a stamp once
 _FAISS: Any = faiss  # its type stubs lack the two classes for reading and writing through Python
 
 
 def save(base: Base, path: Path, gallery: str) -> None:
     """Write ``base`` to ``path``, whole or not at all. Raises OSError when the disk is full or may not be written."""
     facts = {"choice": asdict(base.choice), "promise": asdict(base.promise), "floor": base.floor, "gallery": gallery}
+    facts["stamp"] = list(base.stamp)
     with folder.written_whole(path) as file:
         sealing = Sealing(file)
         blocks = sealing.stream(lambda write: faiss.write_index(base.index, _FAISS.PyCallbackIOWriter(write)))
@@ -44,10 +47,10 @@ def load(path: Path, *, gallery: str, dim: int) -> Base | None:
         blocks = int(file.facts["index"])
         ids = np.frombuffer(file.read(blocks), "<i8").astype(np.int64)
         index = faiss.read_index(_FAISS.PyCallbackIOReader(file.stream(range(blocks))))
-        floor = float(file.facts["floor"])
+        floor, stamp = float(file.facts["floor"]), Stamp(*file.facts.get("stamp", _NEVER))
     except _WRONG:
         return None
-    return Base(choice, index, ids, promise, floor) if (index.d, index.ntotal) == (dim, len(ids)) else None
+    return Base(choice, index, ids, stamp, promise, floor) if (index.d, index.ntotal) == (dim, len(ids)) else None
 
 
 def peek(path: Path, *, gallery: str) -> tuple[Choice, Promise] | None:

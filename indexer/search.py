@@ -25,14 +25,11 @@ from indexer.vectors import Metric, Vectors
 K_CLASSES: Final = 5  # what a query asks for unless it says otherwise
 K_REFERENCES: Final = 10
 METRIC: Final = "cosine"
-# Prototypes that a probability counts and a learned score orders: beyond the hundred nearest hardly one is the right
-# class, and that many cost less to score than the query cost to embed.
-SHORTLIST: Final = 100
 TIE = 1e-6  # float32 scores closer than this may stand in the wrong order
 MORE = 1000  # candidates fetched when there is a tie at the border
 
 Nearest = Callable[[Snapshot, Vectors, int], tuple[Vectors, Ids]]
-"""A snapshot, queries ``(n, dim)``, k -> scores and rows, ``(n, min(k, len))``, of references, best first."""
+"""A snapshot, queries ``(n, dim)``, k -> scores and rows, ``(n, min(k, len))``, of what is searched, best first."""
 Score = Callable[[Vectors, Vectors], NDArray[np.floating[Any]]]
 """A learned score: a query ``(dim,)`` and prototypes ``(n, dim)``, all of length 1 -> ``(n,)``, higher is better."""
 
@@ -83,6 +80,16 @@ class ClassHits:
     scores: NDArray[np.float32]
 
 
+def exact_prototypes(snapshot: Snapshot, queries: Vectors, k: int) -> tuple[Vectors, Ids]:
+    """Return the scores and rows of the nearest prototypes: all of them are looked at."""
+    return snapshot.prototypes.search_rows(queries, k)
+
+
+def exact_references(snapshot: Snapshot, queries: Vectors, k: int) -> tuple[Vectors, Ids]:
+    """Return the scores and rows of the nearest references: all of them are looked at."""
+    return snapshot.references.search_rows(queries, k)
+
+
 def classes(
     snapshot: Snapshot,
     queries: Vectors,
@@ -92,30 +99,33 @@ def classes(
     shortlist: int,
     score: Score | None = None,
     where: Conditions | None = None,
+    nearest: Nearest = exact_prototypes,
 ) -> list[ClassHits]:
-    """Return the nearest prototypes of each query ``(n, dim)``; with a score, the best of the shortlist by it.
+    """Return the nearest prototypes of each query ``(n, dim)``, as ``nearest`` finds them.
 
-    With conditions, of the classes that have a reference like that; only such a one decides.
+    With a score, the best of the shortlist by it. With conditions, of the classes that have a reference like that: all
+    of them are looked at, and only such a reference decides.
     """
     seen = snapshot if where is None else matching(snapshot, where)
     near = max(k, shortlist)
     exactly = k if score is None else near
-    scores, rows = seen.prototypes.search_rows(queries, max(exactly + 1, near))
+    wanted = max(exactly + 1, near)
+    scores, rows = nearest(snapshot, queries, wanted) if where is None else seen.prototypes.search_rows(queries, wanted)
     best, exact = _best(seen.prototypes, queries, scores, rows, exactly)
     values, distances = metric(exact)
     if score is None:
-        nearest = np.minimum(scores[:, :near], 1.0)
-        nearest[:, : best.shape[1]] = exact
+        shown = np.minimum(scores[:, :near], 1.0)
+        shown[:, : best.shape[1]] = exact
     else:
         prototypes = (snapshot.prototypes.vectors(ids) for ids in best)
         learned = np.array([_scored(score, *one) for one in zip(queries, prototypes, strict=True)]).reshape(best.shape)
         order = np.lexsort((best, -learned))
-        nearest = np.take_along_axis(learned, order, 1).astype(np.float32)
+        shown = np.take_along_axis(learned, order, 1).astype(np.float32)
         best, values, distances = (np.take_along_axis(each, order[:, :k], 1) for each in (best, learned, distances))
     members = [[seen.members[class_id] for class_id in ids] for ids in best.tolist()]
     decided = deciding(snapshot, queries, members)
     hits = zip(decided, best.tolist(), values.tolist(), distances.tolist(), strict=True)
-    return [ClassHits(_class_hits(snapshot, *of_one), each.copy()) for of_one, each in zip(hits, nearest, strict=True)]
+    return [ClassHits(_class_hits(snapshot, *of_one), each.copy()) for of_one, each in zip(hits, shown, strict=True)]
 
 
 def _scored(score: Score, query: Vectors, prototypes: Vectors) -> NDArray[np.float64]:
@@ -127,11 +137,6 @@ def _scored(score: Score, query: Vectors, prototypes: Vectors) -> NDArray[np.flo
     return learned
 
 
-def exactly(snapshot: Snapshot, queries: Vectors, k: int) -> tuple[Vectors, Ids]:
-    """Return the scores and rows of the nearest references: all of them are looked at."""
-    return snapshot.references.search_rows(queries, k)
-
-
 def references(
     snapshot: Snapshot,
     queries: Vectors,
@@ -139,7 +144,7 @@ def references(
     k: int,
     metric: Metric,
     where: Conditions | None = None,
-    nearest: Nearest = exactly,
+    nearest: Nearest = exact_references,
 ) -> list[list[ReferenceHit]]:
     """Return the nearest references of each query ``(n, dim)``, as ``nearest`` finds them.
 

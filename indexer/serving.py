@@ -1,4 +1,4 @@
-"""The approximate index of an open gallery's references: chosen, kept beside the views, checked, built anew."""
+"""The approximate indexes of an open gallery: chosen, kept beside the views, checked, built anew."""
 
 from __future__ import annotations
 
@@ -13,15 +13,17 @@ from pathlib import Path
 import numpy as np
 
 from indexer import folder, nearby_file
+from indexer.catalog import Catalog
 from indexer.errors import GalleryError
 from indexer.faiss_index import Ids
 from indexer.lock import WriterLock
 from indexer.nearby import Base, Nearby
 from indexer.promise import lower_bound, shares_found
 from indexer.sealed import NoView
+from indexer.searched import Searched
 from indexer.snapshot import Snapshot
 from indexer.trials import Promise
-from indexer.tuning import Progress, Tuning, tune
+from indexer.tuning import Progress, Tuning
 from indexer.vectors import Vectors
 
 PATIENCE = 10  # queries that are answered exactly before the index is read: for fewer that would take longer
@@ -38,7 +40,7 @@ class _Closed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """How the references are searched.
+    """How references, or prototypes, are searched.
 
     Attributes:
         kind: of index, as FAISS names it; "Flat" is exact search.
@@ -53,14 +55,15 @@ class Serving:
     ann_recall: float | None
 
 
-class ReferenceSearch:
-    """Searches the references of snapshots, by the approximate index if there is one. Any number of threads at once.
+class NearestSearch:
+    """Searches the references, or prototypes, of snapshots, by the approximate index if there is one.
 
-    If checks show that it breaks its promise, it is let go of, and search is exact until it is tuned again.
+    Any number of threads may ask at once. If checks show that it breaks its promise, it is let go of, and search is
+    exact until it is tuned again.
     """
 
-    def __init__(self, path: Path, gallery: str, dim: int) -> None:
-        self._path, self._gallery, self._dim = path / folder.NEARBY, gallery, dim
+    def __init__(self, path: Path, catalog: Catalog, searched: Searched) -> None:
+        self._path, self._catalog, self._searched = path / searched.file, catalog, searched
         self._saving = WriterLock(path / folder.VIEWS_LOCK)
         self._lock = threading.Lock()  # of the thread that changes any of these
         self._asked = 0
@@ -73,42 +76,47 @@ class ReferenceSearch:
         self._closed = False
 
     def search_rows(self, snapshot: Snapshot, queries: Vectors, k: int) -> tuple[Vectors, Ids]:
-        """Return scores and rows, ``(n, min(k, len))`` each, of the nearest references, best first."""
+        """Return scores and rows, ``(n, min(k, len))`` each, of the nearest, best first."""
         before = self._asked
         self._asked += len(queries)
         nearby = self._showing(snapshot) if self._asked > PATIENCE else None
         if nearby is None or not nearby.serves(k):
-            return snapshot.references.search_rows(queries, k)
+            return self._searched.index(snapshot).search_rows(queries, k)
         found = nearby.search_rows(queries, k)
         if before // CHECKED_EACH != self._asked // CHECKED_EACH:
             self._check(nearby, queries[:1], found[0][:1])
         return found
 
     def facts(self) -> Serving:
-        """Return how the references are searched."""
+        """Return how they are searched."""
         with self._lock:
             base, shares = self._base, list(self._shares)
-            known = nearby_file.peek(self._path, gallery=self._gallery) if not self._read else None
+            known = nearby_file.peek(self._path, gallery=self._catalog.id) if not self._read else None
         if base is not None:
             known = base.choice, base.promise
         kind, promise = ("Flat", None) if known is None else (known[0].factory, known[1])
         return Serving(kind, promise, len(shares), float(np.mean(shares)) if shares else None)
 
-    def apply(self, tuning: Tuning, ids: Ids) -> None:
-        """Search by what won a tuning of the references of these ids from now on; exactly, if nothing did.
+    def tune(self, snapshot: Snapshot, promise: Promise, *, progress: Progress | None = None) -> Tuning:
+        """Find the cheapest index of a snapshot's that keeps the promise."""
+        return self._searched.tune(snapshot, promise, None, progress)
+
+    def apply(self, tuning: Tuning, snapshot: Snapshot) -> None:
+        """Search by what won a tuning of that snapshot's from now on; exactly, if nothing did.
 
         Raises:
             GalleryError: the disk is full or may not be written; then all stays as it is.
         """
         base, winner = None, tuning.winner
         if winner is not None:
-            base = Base(winner.choice, winner.index, ids[winner.rows], tuning.promise, winner.floor)
+            ids = self._searched.index(snapshot).ids[winner.rows]
+            base = Base(winner.choice, winner.index, ids, snapshot.stamp, tuning.promise, winner.floor)
         try:
             with self._saving.held():
                 if base is None:
                     self._path.unlink(missing_ok=True)
                 else:
-                    nearby_file.save(base, self._path, self._gallery)
+                    nearby_file.save(base, self._path, self._catalog.id)
         except OSError as error:
             raise GalleryError(f"{self._path}: cannot be written ({error.strerror}); search stays as it was") from error
         with self._lock:
@@ -125,17 +133,20 @@ class ReferenceSearch:
     def _loaded(self) -> Base | None:
         with self._lock:
             if not self._read:
+                self._base = nearby_file.load(self._path, gallery=self._catalog.id, dim=self._catalog.dim)
                 self._read = True
-                self._base = nearby_file.load(self._path, gallery=self._gallery, dim=self._dim)
             return self._base
 
     def _showing(self, snapshot: Snapshot) -> Nearby | None:
-        base, nearby, exact = self._loaded(), self._nearby, snapshot.references
+        base, nearby = self._base if self._read else self._loaded(), self._nearby
         if base is None:
             return None
+        exact = self._searched.index(snapshot)
         if nearby is None or nearby.base is not base or nearby.exact is not exact:
-            nearby = self._nearby = Nearby(base, exact)
-            if nearby.worn:
+            with self._catalog.reading() as reader:
+                moved = self._searched.moved(reader, base.stamp)
+            nearby = self._nearby = None if moved is None else Nearby(base, exact, moved)
+            if nearby is None or nearby.worn:  # what is of a revision that is no more shows nothing
                 self._renew(snapshot, base)
         return nearby
 
@@ -152,7 +163,8 @@ class ReferenceSearch:
             return
         missed = 1 - np.array(self._shares)
         if 1 - lower_bound(missed, k) < nearby.base.promise.ann_recall:
-            _log.warning("the references are searched exactly: %s finds too few of them; tune", nearby.base.choice)
+            what, choice = self._searched.what, nearby.base.choice
+            _log.warning("the %s are searched exactly: %s finds too few of them; tune", what, choice)
             with self._lock:
                 self._base = self._nearby = None
 
@@ -170,31 +182,9 @@ class ReferenceSearch:
                 raise _Closed
 
         with suppress(_Closed, NoView):  # a view that cannot be believed is made anew by the query that meets it
-            tuning = tune_references(snapshot, base.promise, kinds=[base.choice.factory], progress=go_on)
+            tuning = self._searched.tune(snapshot, base.promise, [base.choice.factory], go_on)
             go_on()
             try:
-                self.apply(tuning, snapshot.references.ids)
+                self.apply(tuning, snapshot)
             except GalleryError as error:
                 _log.info("%s", error)
-
-
-def tune_references(
-    snapshot: Snapshot,
-    promise: Promise | None = None,
-    *,
-    kinds: list[str] | None = None,
-    progress: Progress | None = None,
-) -> Tuning:
-    """Find the cheapest index of a snapshot's references that keeps the promise; of these kinds, if any are given."""
-    return tune(snapshot.references.laid_out(), _labels(snapshot), promise, kinds=kinds, progress=progress)
-
-
-def _labels(snapshot: Snapshot) -> Ids:
-    """Return the class ids of the references, by the order of their rows."""
-    ids = snapshot.references.ids
-    labels = np.empty_like(ids)
-    order = np.argsort(ids)
-    for _, page in snapshot.known.passing():
-        places = order[np.searchsorted(ids, list(page), sorter=order)]
-        labels[places] = [known.class_id for known in page.values()]
-    return labels

@@ -1,6 +1,6 @@
 """The index chooses itself: kinds are built on the gallery's own vectors and measured against exact search.
 
-The promise is ``ann_recall``: of the k nearest references, the share that a search finds. A kind keeps it if the lower
+The promise is ``ann_recall``: of the k nearest, the share that a search finds. A kind keeps it if the lower
 end of what was measured does, on queries that had no part in the choice; the cheapest such kind wins, by the time of
 one query on one thread. Exact search stays where it is fast enough, or where nothing else keeps the promise.
 """
@@ -22,7 +22,7 @@ from indexer.errors import ArgumentError
 from indexer.faiss_index import Ids
 from indexer.rehearsal import rehearsal
 from indexer.trials import Course, Made, Promise, Trial, microseconds
-from indexer.vectors import SomeVectors
+from indexer.vectors import SomeVectors, Vectors
 
 QUERIES = 1000  # of each kind; half of them choose a setting, half confirm it
 SAMPLE = 100_000  # vectors on which all kinds are built; of more than twice as many the best ones are then built on all
@@ -77,19 +77,21 @@ def tune(
     labels: NDArray[np.int64],
     promise: Promise | None = None,
     *,
+    photos: Vectors | None = None,
     kinds: Sequence[str] | None = None,
     sample: int = SAMPLE,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Tuning:
-    """Find the cheapest index of references ``(n, dim)``, of length 1, that keeps the promise.
+    """Find the cheapest index of vectors ``(n, dim)``, of length 1, that keeps the promise.
 
     Memory: beside the vectors two indexes of all of them, and those of ``sample`` vectors.
 
     Args:
-        vectors: the references; may be mapped from a file.
+        vectors: references, or prototypes; may be mapped from a file.
         labels: the class of each, ``(n,)``.
         promise: what must be kept; by default what ``Promise()`` says.
+        photos: queries ``(m, dim)`` that it must be kept for as well, beside those made of the vectors.
         kinds: to choose from; by default those of ``factories``.
         sample: vectors on which all kinds are built, if there are more than twice as many.
         seed: of all that is drawn at random.
@@ -105,15 +107,16 @@ def tune(
     milliseconds = exact.microseconds / 1000
     if milliseconds <= promise.latency_ms or len(vectors) < 2:
         return Tuning(promise, exact, [], None, f"exact search takes {milliseconds:.2f} ms a query: fast enough")
+    more = () if photos is None else (photos,)
     trials: list[Trial] = []
     tried = kinds or factories(len(vectors), vectors.shape[1])
     if kinds is None and len(vectors) > 2 * sample:
         rows = np.sort(np.random.default_rng(seed).choice(len(vectors), sample, replace=False))
-        small = _Race(vectors[rows], labels[rows], promise, seed, progress)
+        small = _Race(vectors[rows], labels[rows], promise, seed, progress, photos=more)
         names = dict(zip(factories(sample, vectors.shape[1]), tried, strict=True))
         tried = [names[factory] for factory in small.finalists(names)]
         trials += small.trials
-    race = _Race(vectors, labels, promise, seed, progress, cost=exact.microseconds)
+    race = _Race(vectors, labels, promise, seed, progress, photos=more, cost=exact.microseconds)
     winner = race.winner(tried)
     why = "nothing that is faster than exact search keeps the promise"
     if winner is not None:
@@ -142,6 +145,7 @@ class _Race:
         seed: int,
         progress: Progress,
         *,
+        photos: tuple[Vectors, ...],
         cost: float | None = None,
     ) -> None:
         self.trials: list[Trial] = []
@@ -149,7 +153,7 @@ class _Race:
         self._vectors, self._seed, self._progress = vectors, seed, progress
         progress(f"the exact neighbours of {QUERIES:,} queries among {len(vectors):,}", 0, 1)
         self._split = rehearsal(vectors, labels, QUERIES, seed)
-        self._course = Course(vectors, self._split.kept, self._split.queries, promise)
+        self._course = Course(vectors, self._split.kept, (*self._split.queries, *photos), promise)
 
     def finalists(self, kinds: Iterable[str]) -> list[str]:
         """Return the best graph and the best inverted file: which of the two is better depends on the size."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,6 +15,7 @@ from engine import charts
 from engine.cli import display
 from engine.cli.options import GalleryPath, Json, default
 from indexer.gallery import Gallery
+from indexer.searched import SEARCHED, searched
 from indexer.trials import Promise, Trial
 from indexer.tuning import Tuning
 
@@ -20,38 +23,65 @@ from indexer.tuning import Tuning
 def tune(
     *,
     gallery: GalleryPath,
-    ann_recall: Annotated[
-        float, typer.Option(help="of the k nearest references, the share that a search must find")
-    ] = default(Promise, "ann_recall"),
-    k: Annotated[int, typer.Option("--k", "-k", help="neighbours that the promise is about")] = default(Promise, "k"),
+    ann_recall: Annotated[float, typer.Option(help="of the k nearest, the share that a search must find")] = default(
+        Promise, "ann_recall"
+    ),
+    k: Annotated[
+        int, typer.Option("--k", "-k", help="neighbours that the promise is about; 100 prototypes at least")
+    ] = default(Promise, "k"),
     latency_ms: Annotated[
         float, typer.Option(help="exact search that takes no longer a query is fast enough, and stays")
     ] = default(Promise, "latency_ms"),
     bytes_a_vector: Annotated[
         float | None, typer.Option(help="what an index may take beside the exact vectors", show_default=False)
     ] = default(Promise, "bytes_a_vector"),
-    apply: Annotated[bool, typer.Option("--apply", help="search the references by it from now on")] = False,
+    of: Annotated[
+        str | None,
+        typer.Option(
+            help="what to try them on: references, by which search finds, or prototypes, by which recognize does;"
+            " both unless told otherwise",
+            show_default=False,
+        ),
+    ] = None,
+    apply: Annotated[bool, typer.Option("--apply", help="search by it from now on")] = False,
     plot: Annotated[
-        Path | None, typer.Option(help="file for a drawing (SVG) of what was tried", show_default=False)
+        Path | None,
+        typer.Option(
+            help="file for a drawing (SVG) of what was tried; that of prototypes lies beside it, if both are",
+            show_default=False,
+        ),
     ] = None,
     json: Json = False,
 ) -> None:
-    """Try kinds of index on a gallery's own references, and say which one finds enough at least cost."""
+    """Try kinds of index on a gallery's own references and prototypes; say which one finds enough at least cost."""
     promise = Promise(ann_recall, k, latency_ms, bytes_a_vector)
+    wanted = list(SEARCHED) if of is None else [searched(of).what]
     with Gallery.open(gallery) as opened, display.progress_bars(show=not json) as progress:
-        tuning = opened.tune(
-            promise, apply=apply, progress=lambda what, done, total: progress("tuning", done, total, f"{what:<60}")
-        )
+        tunings = {
+            what: opened.tune(promise, of=what, apply=apply, progress=partial(_tell, progress, what)) for what in wanted
+        }
     if plot is not None:
-        plot.write_text(drawing(tuning), encoding="utf-8")
+        for number, (what, tuning) in enumerate(tunings.items()):
+            path = plot.with_stem(f"{plot.stem}_{what}") if number else plot
+            path.write_text(drawing(tuning, what), encoding="utf-8")
     if json:
-        display.print_json(as_dict(tuning))
+        display.print_json(as_dict(tunings))
     else:
-        _show(tuning)
+        for what, tuning in tunings.items():
+            _show(what, tuning)
 
 
-def as_dict(tuning: Tuning) -> dict[str, Any]:
-    """Return a tuning as ``tune --json`` prints it."""
+def _tell(progress: Callable[..., None], of: str, what: str, done: int, total: int) -> None:
+    progress(f"tuning {of}", done, total, f"{what:<60}")
+
+
+def as_dict(tunings: Mapping[str, Tuning]) -> dict[str, Any]:
+    """Return tunings as ``tune --json`` prints them: the first one, and in it the others by their names."""
+    (first, tuning), *others = tunings.items()
+    return {"of": first, **_as_dict(tuning), **{what: _as_dict(other) for what, other in others}}
+
+
+def _as_dict(tuning: Tuning) -> dict[str, Any]:
     winner = tuning.winner
     return {
         "promise": asdict(tuning.promise),
@@ -62,10 +92,10 @@ def as_dict(tuning: Tuning) -> dict[str, Any]:
     }
 
 
-def drawing(tuning: Tuning) -> str:
+def drawing(tuning: Tuning, of: str) -> str:
     """Return a drawing of what was tried, as an SVG document: the time of a query over the neighbours found."""
     promised = tuning.promise.ann_recall
-    title = f"What finding {tuning.promise.k} neighbours takes"
+    title = f"What finding {tuning.promise.k} {of} takes"
     return charts.curves(title, _lines(tuning), *_axes(tuning), goal=promised, note=tuning.why)
 
 
@@ -81,7 +111,7 @@ def _axes(tuning: Tuning) -> tuple[charts.Axis, charts.Axis]:
     return charts.nines(f"ann_recall@{k}; promised are {promised:g}"), charts.logarithmic("µs a query")
 
 
-def _show(tuning: Tuning) -> None:
+def _show(of: str, tuning: Tuning) -> None:
     if tuning.trials:
         columns = (
             "index",
@@ -97,7 +127,7 @@ def _show(tuning: Tuning) -> None:
         display.print_table(columns, [_row(trial) for trial in (tuning.exact, *tuning.trials)])
         drawn = charts.in_letters(_lines(tuning), *_axes(tuning), goal=tuning.promise.ann_recall)
         display.out.print(drawn, markup=False, highlight=False)
-    display.out.print(tuning.why)
+    display.out.print(f"{of}: {tuning.why}", highlight=False)
 
 
 def _row(trial: Trial) -> tuple[object, ...]:

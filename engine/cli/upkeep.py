@@ -93,6 +93,7 @@ def _show_facts(opened: Gallery, *, json: bool) -> None:
         "weights": opened.embedder.get("weights"),
         "dim": opened.dim,
         "index": opened.serving().kind,
+        "prototypes": opened.serving("prototypes").kind,
         "fingerprint": opened.fingerprint,
         "mapped": opened.mapped(),
     }

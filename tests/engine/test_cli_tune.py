@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -35,15 +35,15 @@ def test_a_small_gallery_is_searched_exactly(run, birds):
     code, out, err = run("tune", "--gallery", birds)
 
     assert (code, err) == (0, "")
-    assert "fast enough" in out
+    assert out.count("fast enough") == 2
 
 
 def test_json_is_what_the_library_found(run, birds, monkeypatch):
     asked = []
 
-    def remember(gallery, promise, *, apply, progress):
-        asked.append((promise, apply))
-        return made()
+    def remember(gallery, promise, *, of, apply, progress):
+        asked.append((promise, of, apply))
+        return replace(made(), why=f"none of {of} does")
 
     monkeypatch.setattr(Gallery, "tune", remember)
     options = ["--ann-recall", 0.9, "-k", 5, "--latency-ms", 2, "--bytes-a-vector", 400, "--apply"]
@@ -51,10 +51,25 @@ def test_json_is_what_the_library_found(run, birds, monkeypatch):
     code, out, _ = run("tune", "--gallery", birds, *options, "--json")
 
     assert code == 0
-    assert asked == [(Promise(0.9, 5, 2.0, 400.0), True)]
+    assert asked == [(Promise(0.9, 5, 2.0, 400.0), of, True) for of in ("references", "prototypes")]
     answer = json.loads(out)
-    assert answer["trials"] == [asdict(trial) for trial in made().trials]
-    assert (answer["choice"], answer["why"]) == (None, "none does")
+    assert answer["of"] == "references"
+    for what, told in (("references", answer), ("prototypes", answer["prototypes"])):
+        assert told["trials"] == [asdict(trial) for trial in made().trials]
+        assert (told["choice"], told["why"]) == (None, f"none of {what} does")
+
+
+def test_only_what_was_asked_for_is_tuned(run, birds, tmp_path):
+    _, out, _ = run("tune", "--gallery", birds, "--of", "prototypes", "--json")
+    answer = json.loads(out)
+    assert (answer["of"], "prototypes" in answer, answer["promise"]["k"]) == ("prototypes", False, 100)
+
+    code, out, _ = run("tune", "--gallery", birds, "--of", "references", "--plot", tmp_path / "tried.svg")
+    assert (code, "prototypes" in out, [one.name for one in tmp_path.glob("*.svg")]) == (0, False, ["tried.svg"])
+
+    code, out, err = run("tune", "--gallery", birds, "--of", "classes")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "choose one of references, prototypes" in err
 
 
 def test_all_that_was_tried_is_in_the_table_and_in_the_drawing(run, birds, tmp_path):
@@ -68,6 +83,10 @@ def test_all_that_was_tried_is_in_the_table_and_in_the_drawing(run, birds, tmp_p
     for kind in ("HNSW16,SQfp16", "HNSW32,SQ8", "IVF128,Flat", "IVF128,PQ4x4fs,Refine(SQ8)"):
         assert kind in out
         assert f"{kind} (480)" in names
+    beside = ET.parse(tmp_path / "tried_prototypes.svg").getroot().get("aria-label")
+    assert (drawn.getroot().get("aria-label"), beside) == tuple(
+        f"What finding {k} {what} takes" for k, what in ((10, "references"), (100, "prototypes"))
+    )
 
 
 def test_a_promise_that_nobody_can_mean_is_refused_in_a_line(run, birds):
@@ -92,7 +111,7 @@ def made():
 
 
 def test_on_the_drawing_what_finds_more_stands_further_right_and_what_takes_longer_higher():
-    root = ET.fromstring(drawing(made()))
+    root = ET.fromstring(drawing(made(), "references"))
 
     lines = [line.get("points").split() for line in root.iter("{http://www.w3.org/2000/svg}polyline")]
     (exact,), (quick, thorough), (inverted,) = [[tuple(map(float, one.split(","))) for one in line] for line in lines]

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from indexer import filed as in_files
-from indexer import view_file
+from indexer import searched, view_file
 from indexer.among import FEW
 from indexer.buffer import room_behind
 from indexer.faiss_index import BATCHED, FaissIndex
@@ -25,7 +25,7 @@ from indexer.folder import KNOWN, PROTOTYPES, REFERENCES
 from indexer.gallery import Gallery
 from indexer.history import Coming
 from indexer.sealed import Label, NoView
-from indexer.serving import tune_references
+from indexer.trials import Promise
 
 LABEL = Label("references.faiss", "a" * 32, 7, "b" * 32)
 DIM = 16
@@ -325,11 +325,11 @@ def test_what_came_at_once_in_great_number_is_found(path, random_units):
 def test_an_index_is_tuned_on_what_is_there(path, monkeypatch):
     """Each vector with its own class, also where some are masked."""
     taken = []
-    monkeypatch.setattr("indexer.serving.tune", lambda vectors, labels, *_, **__: taken.append((vectors, labels)))
+    monkeypatch.setattr("indexer.searched.tune", lambda vectors, labels, *_, **__: taken.append((vectors, labels)))
     with Gallery.open(path) as gallery:
         for name in ("first 3", "first 5"):
             snapshot = gallery._views.ask(lambda snapshot: snapshot)
-            tune_references(snapshot)
+            searched.REFERENCES.tune(snapshot, Promise(), None, None)
             vectors, labels = taken.pop()
             ids = snapshot.references.ids.tolist()
             assert np.array_equal(vectors[:], snapshot.references.vectors(ids))

@@ -11,12 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from indexer import folder, serving, trials, tuning
+from indexer import folder, searched, serving, trials, tuning
 from indexer.approximate import Choice, built
 from indexer.faiss_index import FaissIndex
 from indexer.gallery import Gallery
 from indexer.history import Coming
 from indexer.nearby import Base, Nearby
+from indexer.reader import Stamp
 from indexer.trials import Promise
 
 DIM = 16
@@ -123,7 +124,7 @@ def test_what_comes_and_goes_is_seen_at_once(birds):
 
 def test_a_query_unlike_all_that_were_measured_is_answered_exactly(birds):
     far = unit(np.random.default_rng(0).normal(size=(300, DIM)))
-    floor = birds._nearest._loaded().floor
+    floor = birds._nearest["references"]._loaded().floor
     lonely = np.array([query for query, best in zip(far, truth(birds, far, 1), strict=True) if best[0][1] < floor])
 
     assert len(lonely) > 3
@@ -180,19 +181,19 @@ def test_the_index_of_another_gallery_is_not_believed(birds, tmp_path):
 
 
 def test_when_a_tenth_has_changed_an_index_of_the_same_kind_is_built_beside_the_queries(birds):
-    before = birds._nearest._loaded()
+    before = birds._nearest["references"]._loaded()
     learn(birds, 400, seed=3)
 
     assert recall(birds, photos(50, seed=5)[0]) >= 0.85
-    birds._nearest._builder.join()
+    birds._nearest["references"]._builder.join()
 
-    after = birds._nearest._loaded()
+    after = birds._nearest["references"]._loaded()
     assert after is not before
     assert after.choice.factory == before.choice.factory
     assert sorted(after.ids.tolist()) == list(range(1, 2401))
     with Gallery.open(birds.path) as again:
         assert recall(again, photos(50, seed=5)[0]) >= 0.9
-        assert sorted(again._nearest._loaded().ids.tolist()) == sorted(after.ids.tolist())
+        assert sorted(again._nearest["references"]._loaded().ids.tolist()) == sorted(after.ids.tolist())
 
 
 def test_closing_ends_what_is_being_built(birds, monkeypatch):
@@ -203,13 +204,13 @@ def test_closing_ends_what_is_being_built(birds, monkeypatch):
 
     learn(birds, 400, seed=3)
     file = (birds.path / folder.NEARBY).read_bytes()
-    monkeypatch.setattr(serving, "tune_references", endless)
+    monkeypatch.setattr(searched, "tune", endless)
     birds.search_references(photos(1, seed=5)[0])
-    assert birds._nearest._builder.is_alive()
+    assert birds._nearest["references"]._builder.is_alive()
 
     birds.close()
 
-    assert not birds._nearest._builder.is_alive()
+    assert not birds._nearest["references"]._builder.is_alive()
     assert (birds.path / folder.NEARBY).read_bytes() == file
 
 
@@ -222,11 +223,11 @@ def test_live_queries_are_checked_and_a_broken_promise_ends_in_exact_search(bird
     assert birds.serving().checked == 20
     assert birds.serving().ann_recall >= 0.9
 
-    blind = birds._nearest._loaded()
+    blind = birds._nearest["references"]._loaded()
     hidden = Base(
-        Choice(blind.choice.factory, 8), blind.index, blind.ids[::-1], TRIED, -1.0
+        Choice(blind.choice.factory, 8), blind.index, blind.ids[::-1], blind.stamp, TRIED, -1.0
     )  # rows of other references
-    birds._nearest._base = hidden
+    birds._nearest["references"]._base = hidden
     with caplog.at_level(logging.WARNING):
         for query in queries:
             birds.search_references(query)
@@ -278,7 +279,7 @@ def test_an_emptied_gallery_finds_nothing_and_a_few_left_are_all_found(birds):
 def test_whatever_came_and_went_what_is_found_is_alive_and_truly_scored(gone, came, k, factory):
     vectors, _ = photos(360, seed=1)
     index = built(factory, vectors, np.arange(300))
-    base = Base(Choice(factory, 16, 16), index, np.arange(1000, 1300), Promise(0.9, 10, 0), floor=-1.0)
+    base = Base(Choice(factory, 16, 16), index, np.arange(1000, 1300), Stamp(1, ""), Promise(0.9, 10, 0), floor=-1.0)
     exact = FaissIndex(DIM).adding(range(1000, 1300), vectors[:300]).without({1000 + id for id in gone})
     exact = exact.adding(range(2000, 2000 + came), vectors[300 : 300 + came])
     queries, _ = photos(5, seed=3)

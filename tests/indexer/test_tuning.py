@@ -15,6 +15,7 @@ from indexer.errors import ArgumentError
 from indexer.faiss_index import FaissIndex
 from indexer.nearby import Base, Nearby
 from indexer.promise import lower_bound, shares_found
+from indexer.reader import Stamp
 from indexer.trials import Promise
 from indexer.tuning import tune
 
@@ -138,9 +139,8 @@ def test_a_query_far_from_all_that_was_measured_is_answered_exactly(hasty, shape
     if winner is None:
         return
     ids = np.arange(800)
-    served = Nearby(
-        Base(winner.choice, winner.index, ids[winner.rows], promise, winner.floor), FaissIndex(128).adding(ids, vectors)
-    )
+    base = Base(winner.choice, winner.index, ids[winner.rows], Stamp(1, ""), promise, winner.floor)
+    served = Nearby(base, FaissIndex(128).adding(ids, vectors))
     away = draw.normal(size=(60, 128)) - 3 * np.sqrt(128) * vectors.mean(axis=0)
     queries = unit(np.concatenate([-vectors[:60], away]))
     nearest = best_scores(vectors, queries, 10)
