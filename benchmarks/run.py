@@ -33,6 +33,7 @@ QUICK = {
     "embedding": ["--quick"],
     "search": ["--quick"],
     "scale": ["--quick"],
+    "classes": ["--quick"],
     "sync": ["--quick"],
     "query": ["--quick"],
     "filters": ["--quick"],

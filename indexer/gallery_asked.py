@@ -119,3 +119,14 @@ class AskedGallery(OpenedGallery):
     def serving(self, of: str = OF) -> Serving:
         """Return how the references, or the prototypes, are searched, and what checks of live queries have found."""
         return self._nearest[searched(of).what].facts()
+
+    def slow(self) -> dict[str, float]:
+        """Return what of references and prototypes is searched exactly and takes longer than a promise allows.
+
+        Each with the milliseconds of a query that comes alone, which take a second or two to measure: ``tune`` may find
+        an index that takes less.
+        """
+        measured = self._views.ask(
+            lambda snapshot: {what: nearest.slow(snapshot) for what, nearest in self._nearest.items()}
+        )
+        return {what: milliseconds for what, milliseconds in measured.items() if milliseconds is not None}

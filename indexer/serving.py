@@ -22,14 +22,15 @@ from indexer.promise import lower_bound, shares_found
 from indexer.sealed import NoView
 from indexer.searched import Searched
 from indexer.snapshot import Snapshot
-from indexer.trials import Promise
-from indexer.tuning import Progress, Tuning
+from indexer.trials import LATENCY_MS, Promise
+from indexer.tuning import Progress, Tuning, exact_trial
 from indexer.vectors import Vectors
 
 PATIENCE = 10  # queries that are answered exactly before the index is read: for fewer that would take longer
 CHECKED_EACH = 100  # one of so many queries is also answered exactly
 CHECKING_SHARE = 0.05  # of the time, at most, goes into that
 REMEMBERED, JUDGED_EACH = 2000, 50  # checks that count, the newest; after how many they are judged
+SURELY_FAST = 1 << 24  # bytes of vectors that any processor looks through before anybody notices
 
 _log = logging.getLogger(__name__)
 
@@ -96,6 +97,17 @@ class NearestSearch:
             known = base.choice, base.promise
         kind, promise = ("Flat", None) if known is None else (known[0].factory, known[1])
         return Serving(kind, promise, len(shares), float(np.mean(shares)) if shares else None)
+
+    def slow(self, snapshot: Snapshot) -> float | None:
+        """Return the milliseconds of a query that comes alone, if search is exact and takes longer than promised.
+
+        To measure that takes a second or two.
+        """
+        index = self._searched.index(snapshot)
+        if 4 * len(index) * index.dim < SURELY_FAST or self.facts().promise is not None:
+            return None
+        milliseconds = exact_trial(index.laid_out()).microseconds / 1000
+        return milliseconds if milliseconds > LATENCY_MS else None
 
     def tune(self, snapshot: Snapshot, promise: Promise, *, progress: Progress | None = None) -> Tuning:
         """Find the cheapest index of a snapshot's that keeps the promise."""

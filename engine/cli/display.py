@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from rich import box
@@ -124,6 +126,15 @@ def show_report(report: Report) -> None:
         )
         if report.stations is not None and report.seconds >= LONG:
             show_stations(report.stations, report.runtime)
+
+
+def show_slow(slow: Mapping[str, float], gallery: Path) -> None:
+    """Say what is searched more slowly than it need be."""
+    if slow:
+        told = " and ".join(f"all {what} in {milliseconds:.0f} ms" for what, milliseconds in slow.items())
+        out.print(
+            f"a query looks through {told}: `firstsight tune --apply -g {quote(str(gallery))}` finds what takes less"
+        )
 
 
 LONG = 5.0  # seconds; who waited no longer does not ask where they went

@@ -30,6 +30,7 @@ from engine.cli.options import (
 from engine.recognizer import Recognizer, index_folder
 from indexer import build
 from indexer.errors import ImageError
+from indexer.gallery import Gallery
 
 
 def index(
@@ -76,6 +77,9 @@ def index(
         return
     display.show_failures(report.failed)
     display.show_report(report)
+    if report.added and not dry_run:
+        with Gallery.open(gallery) as opened:
+            display.show_slow(opened.slow(), gallery)
 
 
 def recognize(

@@ -48,6 +48,16 @@ def test_index_json_is_one_object_with_the_agreed_keys(run, photos, weights, tmp
     assert (report["added"], report["classes"], report["images"], report["failed"]) == (12, 4, 12, [])
 
 
+def test_index_tells_once_what_a_query_waits_for(run, photos, weights, tmp_path, monkeypatch):
+    path = tmp_path / "g.gallery"
+    monkeypatch.setattr(gallery_module.Gallery, "slow", lambda _: {"references": 21.4, "prototypes": 9.6})
+    told = "a query looks through all references in 21 ms and all prototypes in 10 ms: `firstsight tune --apply -g"
+
+    assert told not in run("index", photos, "--gallery", path, "--weights", weights, "--dry-run")[1]
+    assert f"{told} {path}`" in run("index", photos, "--gallery", path, "--weights", weights)[1]
+    assert told not in run("index", photos, "--gallery", path)[1]
+
+
 def test_version_is_that_of_the_project(run):
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 

@@ -245,6 +245,17 @@ def test_the_two_indexes_lie_beside_one_another(birds, each):
     assert recall(birds, photos(made(CLASSES, each), 20)) == 1
 
 
+def test_what_is_searched_exactly_and_slowly_is_named_until_it_is_tuned(birds, monkeypatch):
+    assert birds.slow() == {}  # so little is fast
+
+    monkeypatch.setattr(serving, "SURELY_FAST", 0)
+    monkeypatch.setattr(serving, "exact_trial", tuning.exact_trial)  # a second a query
+    assert birds.slow() == {"references": 1e6}
+
+    birds.tune(Promise(latency_ms=1e9), of="prototypes", apply=True)
+    assert birds.slow() == {"references": 1e6, "prototypes": 1e6}
+
+
 def test_there_is_no_third_index(birds):
     for ask in (birds.serving, lambda of: birds.tune(of=of)):
         with pytest.raises(ArgumentError, match="choose one of references, prototypes"):
