@@ -5,7 +5,7 @@ chosen at random; the nearest names each of the others. The mean of 100 choices,
 
     python benchmarks/digits.py [--weights bundled] [--choices 100] [--seed 0] [--keep FILE]
 
-Expected with the bundled weights: see benchmarks/results/digits.json. A minute.
+Expected with the bundled weights: see benchmarks/results/digits.json. Three minutes.
 """
 
 from __future__ import annotations

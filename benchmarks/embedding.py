@@ -20,6 +20,7 @@ import copy
 import sys
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -32,7 +33,7 @@ from protocols import HELD_OUT, photo_classes
 from rows import report, row
 
 from engine.demo import accuracy
-from engine.embedder import Embedder
+from engine.embedder import Embedder, merged
 from engine.preprocessing import Preprocessing, to_unit_range
 from engine.running import Agreement, Pixels, Running, Vectors, plain
 from engine.runtime_trials import candidates, family_of, in_turns
@@ -172,15 +173,16 @@ def agreement(what: str, images: dict[str, list[Path]], each: int, place: Path, 
         for number, paths in enumerate(images.values())
         for path in draw.permutation(np.array(paths, dtype=object))[:each]
     ]
-    pixels = np.stack([embedder.prepare(embedder.load(path).image) for path, _ in chosen])
+    prepared = [embedder.prepare(embedder.load(path).image) for path, _ in chosen]
     labels = np.array([label for _, label in chosen])
-    calibration = pixels[draw.permutation(len(pixels))[:CALIBRATION]]
-    truth = plain(embedder).embed(pixels, batch_size=32)
+    some = draw.permutation(len(prepared))[:CALIBRATION].tolist()
+    calibration = np.stack([prepared[row][at % len(prepared[row])] for at, row in enumerate(some)])
+    truth = merged(prepared, partial(plain(embedder).embed, batch_size=32))
     base = recalls(labels, truth, truth, seed)
-    facts = {"classes": len(images), "images": len(pixels), "choices": CHOICES, "seed": seed}
+    facts = {"classes": len(images), "images": len(prepared), "choices": CHOICES, "seed": seed}
     rows = [row(f"{what}: class recall@1, plain float32", float(base.mean()), "%", **facts)]
     for name, one in converted(embedder, calibration, place / what.split(",", maxsplit=1)[0].replace(" ", "-")).items():
-        vectors = one.embed(pixels, batch_size=32)
+        vectors = merged(prepared, partial(one.embed, batch_size=32))
         how = Agreement.between(truth, vectors)
         rows.append(
             row(f"{what}: {name}, worst cosine", how.worst, "", mean=round(how.mean, 6), noise=round(how.noise, 4))

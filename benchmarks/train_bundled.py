@@ -49,6 +49,7 @@ DIM, SHORTENED = 512, 0.2
 AGAIN = 0.1  # what is shortened of them at the end: learning has made the longest ones long again
 COLOURS, COLOURS_SHORTENED = 32, 0.35  # floats that tell of colours; how much their directions are shortened
 SHARE = 0.5  # their length beside features of length 1, in the mean of photos
+INK = 0.45, 0.8  # shares of the paper that a drawing fills in further looks at it
 COLOURED = 6000  # photos that say how colours vary
 
 
@@ -184,12 +185,16 @@ def blended(files: Sequence[str], shares: Sequence[float], mixture: Mixture, see
 
 
 def finish(file: str, out: str, share: float, seed: int) -> None:
-    """Write the weights of a file with the longest directions shortened once more, and with colours if they count."""
+    """Write the weights of a file with the longest directions shortened once more, and with colours if they count.
+
+    Whoever uses them sees what is drawn smaller and larger as well, which is nothing to learn.
+    """
     mixture, (card, _) = blend_images(file), read_checkpoint(Path(file))
     embedder = whitened(load_embedder(file), mixture, seed, AGAIN)
     if share:
         embedder = coloured(embedder, mixture.images[1], share, seed)
-    card["finish"] = {"file": Path(file).name, "colours": share, "seed": seed}
+    embedder.preprocessing = replace(embedder.preprocessing, ink=INK)
+    card["finish"] = {"file": Path(file).name, "colours": share, "ink": list(INK), "seed": seed}
     save(out, embedder, card)
 
 

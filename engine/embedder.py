@@ -196,12 +196,12 @@ class Embedder(nn.Module):
         return load(image, max_pixels=max_pixels, enough=self.preprocessing.enough)
 
     def prepare(self, image: Image.Image) -> NDArray[np.uint8]:
-        """Return an RGB image as the ``(size, size, 3)`` pixels of the network's input."""
-        return self.preprocessing.pixels(image)
+        """Return the pixels of an RGB image that the network is to see, ``(n, size, size, 3)``: n looks at it."""
+        return self.preprocessing.looks(image)
 
     @torch.inference_mode()
     def embed_pixels(self, pixels: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
-        """Return unit vectors ``(n, dim)`` for arrays that ``prepare`` made, in one batch."""
+        """Return unit vectors ``(n, dim)`` for n looks, ``(size, size, 3)`` each, in one batch."""
         if not len(pixels):
             return np.empty((0, self.dim), np.float32)
         training = self.training
@@ -221,7 +221,25 @@ class Embedder(nn.Module):
         """
         many: list[Any] = list(images) if isinstance(images, list | tuple) else [images]
         vectors = [
-            self.embed_pixels([self.prepare(self.load(image).image) for image in many[start : start + batch_size]])
+            merged([self.prepare(self.load(one).image) for one in many[start : start + batch_size]], self.embed_pixels)
             for start in range(0, len(many), batch_size)
         ]
         return np.concatenate(vectors) if vectors else np.empty((0, self.dim), np.float32)
+
+
+def merged(
+    prepared: Sequence[NDArray[np.uint8]], embed: Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+) -> NDArray[np.float32]:
+    """Return unit vectors ``(n, dim)`` of n images, at least one: of each the direction of its looks' mean.
+
+    Args:
+        prepared: the looks ``(m, size, size, 3)`` at each image, as ``Embedder.prepare`` returns them.
+        embed: looks -> unit vectors. What it makes of an image with one look is returned as it is.
+    """
+    vectors = embed(np.concatenate(prepared))
+    counts = np.array([len(looks) for looks in prepared])
+    if (counts == 1).all():
+        return vectors
+    sums = np.add.reduceat(vectors, np.cumsum(counts) - counts, axis=0)
+    lengths = np.linalg.norm(sums, axis=1, keepdims=True)
+    return np.where(counts[:, np.newaxis] == 1, sums, sums / np.maximum(lengths, 1e-12))

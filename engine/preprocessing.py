@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from engine.paper import find_ink, shown
+
 
 @dataclass(frozen=True, slots=True)
 class Preprocessing:
@@ -23,6 +25,8 @@ class Preprocessing:
             "stretch" always shows the whole image.
         mean: subtracted from each RGB channel, in units of the range 0..1.
         std: each channel is divided by it.
+        ink: shares of the square's side that what is drawn fills in further looks at a drawing on even paper
+            (``engine.paper``); of any other image there is one look.
     """
 
     size: int = 224
@@ -30,6 +34,7 @@ class Preprocessing:
     fit: Literal["crop", "stretch"] = "crop"
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    ink: tuple[float, ...] = ()
 
     @classmethod
     def whole(cls, size: int) -> Preprocessing:
@@ -52,14 +57,14 @@ class Preprocessing:
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> Preprocessing:
         """Return the preprocessing that ``as_dict`` described."""
-        return cls(**{**fields, "mean": tuple(fields["mean"]), "std": tuple(fields["std"])})
+        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()})
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the fields, ready for JSON."""
-        return asdict(self)
+        """Return the fields, ready for JSON; without ink, as before there was any: it makes fingerprints."""
+        return {name: value for name, value in asdict(self).items() if name != "ink" or value}
 
     def pixels(self, image: Image.Image) -> NDArray[np.uint8]:
-        """Return an RGB image as the ``(size, size, 3)`` uint8 array that the network will see."""
+        """Return an RGB image as the ``(size, size, 3)`` uint8 array that the network learns from, and sees first."""
         if self.fit == "stretch":
             return np.array(image.resize((self.size, self.size), Image.Resampling.BILINEAR))
         short = min(image.size)
@@ -67,6 +72,14 @@ class Preprocessing:
         image = image.resize((width, height), Image.Resampling.BILINEAR)
         left, top = (round((side - self.size) / 2) for side in (width, height))
         return np.array(image.crop((left, top, left + self.size, top + self.size)))
+
+    def looks(self, image: Image.Image) -> NDArray[np.uint8]:
+        """Return all that the network will see of an RGB image, ``(n, size, size, 3)`` uint8: ``pixels`` first."""
+        whole = self.pixels(image)
+        found = find_ink(image) if self.ink else None
+        if found is None:
+            return whole[np.newaxis]
+        return np.stack([whole, *(shown(image, found, self.size, share) for share in self.ink)])
 
     def normalize(self, images: Tensor) -> Tensor:
         """Return images ``(n, 3, h, w)`` of range 0..1 with each channel shifted and scaled."""

@@ -13,7 +13,7 @@ from typing import Any, Self, Unpack
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.embedder import Embedder
+from engine.embedder import Embedder, merged
 from engine.learned import load_score
 from engine.recognizing import Recognizing, listed
 from engine.runtime import choose_device
@@ -174,12 +174,12 @@ class BulkModel:
         return self.embedder.working
 
     def prepare(self, image: Any) -> NDArray[np.uint8]:
-        """Return the pixels of the network's input."""
+        """Return the pixels of the network's input, look by look."""
         return self.embedder.prepare(image)
 
     def embed(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         """Return unit vectors ``(n, dim)`` of prepared images."""
-        return self.embedder.embed_pixels(images) if self.runtimes is None else self.runtimes.embed(images)
+        return merged(images, self.embedder.embed_pixels) if self.runtimes is None else self.runtimes.embed(images)
 
 
 def _loaded(weights: str | os.PathLike[str] | Embedder, device: str | None) -> tuple[Embedder, Score | None]:

@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 
 from engine import runtime_kept
-from engine.embedder import Embedder
+from engine.embedder import Embedder, merged
 from engine.running import Pixels, Running, Vectors, plain
 from engine.runtime_kept import Choice
 from engine.runtime_trials import BATCHES, SAMPLE, check_asked, choose, family_of, fits
@@ -64,12 +64,15 @@ class Runtimes:
         return BATCH if self.choice is None else self.choice.batch_size
 
     def embed(self, pixels: Sequence[Pixels]) -> Vectors:
-        """Return unit vectors ``(n, dim)`` of prepared images; if nothing is chosen yet, by what they show."""
+        """Return unit vectors ``(n, dim)`` of prepared images; if nothing is chosen yet, by what they show.
+
+        Each is as ``Embedder.prepare`` made it: looks ``(m, size, size, 3)``.
+        """
         if self._running is None and len(pixels):
             self._choose(list(_of_references(self.embedder, self.gallery)) or pixels)
-        if self._running is None:
+        if self._running is None or not len(pixels):
             return np.empty((0, self.embedder.dim), np.float32)
-        return self._running.embed(pixels, batch_size=self.batch_size)
+        return merged(pixels, partial(self._running.embed, batch_size=self.batch_size))
 
     def settle(
         self, images: object, *, class_depth: int = 1, progress: Progress | None = None, memory: int | str = MEMORY
@@ -99,7 +102,7 @@ class Runtimes:
     def _worth(self, some: Sequence[Pixels], ahead: int) -> bool:
         """Tell by embedding some images whether so many more would take long."""
         started = time.perf_counter()
-        plain(self.embedder).embed(some)
+        plain(self.embedder).embed(np.concatenate(some))
         return ahead * (time.perf_counter() - started) / len(some) > WORTH
 
     def _take_kept(self) -> bool:
@@ -135,7 +138,7 @@ class Runtimes:
         with tempfile.TemporaryDirectory(dir=self.gallery.path, prefix=".runtime-") as scratch:
             choice, self._running, files = choose(
                 self.embedder,
-                np.stack(sample),
+                np.stack([looks[at % len(looks)] for at, looks in enumerate(sample)]),  # one at each image
                 asked=self.asked,
                 others=self.gallery.runtimes(),
                 scratch=Path(scratch),

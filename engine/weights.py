@@ -22,7 +22,7 @@ from indexer.folder import written_whole
 
 BUNDLED = Path(__file__).with_name("bundled.safetensors")
 FORMAT = 1
-_SIZED = re.compile(r"(.+)@([0-9]{1,9}(?:of[0-9]{1,9})?)", re.DOTALL)
+_SIZED = re.compile(r"(.+)@([0-9]{1,4000}(?:of[0-9]{1,4000})?)", re.DOTALL)  # int() reads no more digits
 # The first set of torchvision's weights: its features are better neighbours than those of the second one, whose
 # recipe (label smoothing, mix-up) gives more accurate classifiers (Kornblith et al. 2021, arXiv:2010.16402).
 IMAGENET = ResNet101_Weights.IMAGENET1K_V1

@@ -184,7 +184,7 @@ def test_a_runtime_is_idle_after_a_batch(name, converted, pixels):
 def test_eight_bits_keep_near_to_float32_even_for_the_images_least_like_those_they_were_calibrated_with(name, tmp_path):
     embedder = load_embedder("bundled")
     paths, *_ = write_images(tmp_path / "demo", seed=0, say=lambda _: None)
-    digits = np.stack([embedder.prepare(embedder.load(path).image) for path in paths[:160]])
+    digits = np.stack([embedder.prepare(embedder.load(path).image)[0] for path in paths[:160]])
 
     *_, running = runtime_trials._made(embedder, name, digits[:32], tmp_path)
 

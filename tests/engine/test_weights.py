@@ -53,7 +53,7 @@ def test_weights_with_a_size_are_the_same_network_shown_images_of_that_many_pixe
     pixels = np.asarray(Image.fromarray(IMAGE).resize((48, 48), Image.Resampling.BILINEAR))
 
     assert (own.preprocessing.size, larger.preprocessing.size) == (32, 48)
-    assert np.array_equal(larger.prepare(Image.fromarray(IMAGE)), pixels)
+    assert np.array_equal(larger.prepare(Image.fromarray(IMAGE)), pixels[np.newaxis])
     naive = own(torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None] / 255)[0]
     np.testing.assert_allclose(larger.embed(IMAGE)[0], naive.numpy(), atol=1e-6)
     assert own.fingerprint != larger.fingerprint
@@ -66,7 +66,7 @@ def test_weights_with_two_sizes_see_the_middle_of_an_image(weights, wide, high):
     image = np.stack([across, down, 0 * down], axis=2).astype(np.uint8)  # red and green tell where a pixel lies
     embedder = load_embedder(f"{weights}@32of64")
 
-    seen = embedder.prepare(Image.fromarray(image)).astype(float)
+    (seen,) = embedder.prepare(Image.fromarray(image)).astype(float)
 
     assert seen.shape == (32, 32, 3)
     for channel, side, shown in ((0, wide, seen[16]), (1, high, seen[:, 16])):
