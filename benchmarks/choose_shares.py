@@ -8,10 +8,11 @@ best at drawings, and of those that are as good at them but for 0.2 points, whic
 
     python benchmarks/choose_shares.py drawings.safetensors photos.safetensors --shares 0,1 0.1,0.9 0.3,0.7
     python benchmarks/choose_shares.py mixed.safetensors bundled.safetensors
+    python benchmarks/choose_shares.py bundled --ink 0 0.8 0.6,0.8 0.45,0.8
 
-Without shares each file is measured as it is.
+Without shares each file is measured as it is; with --ink, weights that look at drawings once, or at sizes beside.
 
-Expected: see benchmarks/results/shares.json, and without shares finish.json.
+Expected: see benchmarks/results/shares.json, without shares finish.json, with --ink ink.json.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -106,6 +108,9 @@ def main() -> None:
     arguments.add_argument(
         "--shares", nargs="+", metavar="A,B,...", help="mixtures: a share of each file; each file alone if left out"
     )
+    arguments.add_argument(
+        "--ink", nargs="+", metavar="A,B,...", help="shares of the paper that a drawing fills in further looks; 0: none"
+    )
     arguments.add_argument("--seed", type=int, default=0)
     chosen = arguments.parse_args()
     found = {}
@@ -113,18 +118,25 @@ def main() -> None:
         found[name] = measured(embedder, chosen.seed)
         told = ", ".join(f"{what} {value:.2f} %" for what, value in found[name].items())
         print(f"{name}: {told}", file=sys.stderr, flush=True)
-    best = chosen_of(list(found.values())) if chosen.shares else None
+    best = chosen_of(list(found.values())) if chosen.shares or chosen.ink else None
     rows = [
         row(f"{name}: {what}{', chosen' if place == best else ''}", value, "%", seed=chosen.seed)
         for place, (name, one) in enumerate(found.items())
         for what, value in one.items()
     ]
-    report("shares" if chosen.shares else "finish", rows)
+    report("shares" if chosen.shares else "ink" if chosen.ink else "finish", rows)
 
 
 def named(chosen: argparse.Namespace) -> Iterator[tuple[str, Embedder]]:
-    """Yield what is to be measured, one after the other: the mixtures, or without shares the files."""
+    """Yield what is to be measured, one after the other: the mixtures, the ways to look, or else the files."""
     stems = [Path(file).stem for file in chosen.files]
+    for shares in chosen.ink or ():
+        embedder = load_embedder(chosen.files[0])
+        ink = tuple(share for share in map(float, shares.split(",")) if share)
+        embedder.preprocessing = replace(embedder.preprocessing, ink=ink)
+        yield f"{stems[0]}, a drawing filling {shares}", embedder
+    if chosen.ink:
+        return
     if not chosen.shares:
         yield from ((stem, load_embedder(file)) for stem, file in zip(stems, chosen.files, strict=True))
         return

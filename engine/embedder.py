@@ -200,14 +200,14 @@ class Embedder(nn.Module):
         return self.preprocessing.looks(image)
 
     @torch.inference_mode()
-    def embed_pixels(self, pixels: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+    def embed_pixels(self, pixels: Sequence[NDArray[np.uint8]] | NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return unit vectors ``(n, dim)`` for n looks, ``(size, size, 3)`` each, in one batch."""
         if not len(pixels):
             return np.empty((0, self.dim), np.float32)
         training = self.training
         self.eval()
         try:
-            return self(to_unit_range(np.stack(pixels), self.device)).cpu().numpy()
+            return self(to_unit_range(np.asarray(pixels), self.device)).cpu().numpy()
         finally:
             self.train(training)
 
@@ -220,8 +220,13 @@ class Embedder(nn.Module):
             ImageError: one of them cannot be used.
         """
         many: list[Any] = list(images) if isinstance(images, list | tuple) else [images]
+
+        def embed(looks: NDArray[np.uint8]) -> NDArray[np.float32]:
+            starts = range(0, len(looks), batch_size)
+            return np.concatenate([self.embed_pixels(looks[start : start + batch_size]) for start in starts])
+
         vectors = [
-            merged([self.prepare(self.load(one).image) for one in many[start : start + batch_size]], self.embed_pixels)
+            merged([self.prepare(self.load(one).image) for one in many[start : start + batch_size]], embed)
             for start in range(0, len(many), batch_size)
         ]
         return np.concatenate(vectors) if vectors else np.empty((0, self.dim), np.float32)

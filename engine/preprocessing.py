@@ -57,7 +57,8 @@ class Preprocessing:
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> Preprocessing:
         """Return the preprocessing that ``as_dict`` described."""
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()})
+        known: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()}
+        return cls(**known)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields, ready for JSON; without ink, as before there was any: it makes fingerprints."""

@@ -128,7 +128,7 @@ def finished(embedder: Embedder, features: Vectors, pixels: Pixels) -> Vectors:
 def plain(embedder: Embedder) -> Running:
     """Return the embedder as PyTorch runs it, layer by layer, in float32: what all else is compared with."""
     device = embedder.device.type
-    return Running(PLAIN if device == "cpu" else f"{device}-float32", embedder.embed_pixels, embedder.dim)  # type: ignore[arg-type]
+    return Running(PLAIN if device == "cpu" else f"{device}-float32", embedder.embed_pixels, embedder.dim)
 
 
 @contextmanager
