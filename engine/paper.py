@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 GRID = 64  # pixels along a side that say where ink is
-EVEN = 0.9  # of the image's edge that must look like the paper
+EDGE = 256  # pixels of the image's edge that are looked at, or up to twice as many
+EVEN = 0.9  # of them that must look like the paper
 NEAR, FAR = 24, 60  # grey levels of 255 that paper differs from itself at most, and ink from paper at least
 GREY = 24  # levels by which the channels of a colourless pixel differ
 MOST = 0.5  # of the image that is ink; where there is more, it is no drawing
@@ -59,7 +60,8 @@ def shown(image: Image.Image, ink: Ink, size: int, share: float) -> NDArray[np.u
 
 
 def _edge(image: Image.Image) -> NDArray[np.int16]:
-    """Return the outermost pixels ``(n, 3)``."""
+    """Return some of the outermost pixels, ``(n, 3)``, from all four sides."""
     width, height = image.size
     strips = [(0, 0, width, 1), (0, height - 1, width, height), (0, 0, 1, height), (width - 1, 0, width, height)]
-    return np.concatenate([np.asarray(image.crop(strip), np.int16).reshape(-1, 3) for strip in strips])
+    edge = np.concatenate([np.asarray(image.crop(strip), np.int16).reshape(-1, 3) for strip in strips])
+    return edge[:: max(1, len(edge) // EDGE)]
