@@ -64,13 +64,16 @@ def factories(count: int, dim: int) -> list[str]:
     """Return the kinds worth trying for ``count`` vectors of ``dim`` floats."""
     lists = 1 << max(2, round(math.log2(4 * math.sqrt(max(count, 1)))))
     inverted = f"IVF{lists}_HNSW32" if lists > GRAPH_LISTS else f"IVF{lists}"
-    kinds = ["HNSW16,SQfp16", "HNSW32,SQ8"]
+    kinds = [  # those that are the fastest mostly come first: who is far slower is then soon known
+        f"PCA{few},{rest},SQ8"
+        for few in (dim // share for share in REDUCED)
+        if few >= LEAST_REDUCED
+        for rest in ("HNSW16", inverted)
+    ]
+    kinds += ["HNSW16,SQfp16", "HNSW32,SQ8"]
     kinds += [f"{inverted},{codes}" for codes in ("Flat", "SQ8", "RaBitQfs,Refine(SQ8)")]
     if dim % 4 == 0:
         kinds.append(f"{inverted},PQ{dim // 4}x4fs,Refine(SQ8)")
-    for few in (dim // share for share in REDUCED):
-        if few >= LEAST_REDUCED:
-            kinds += [f"PCA{few},{rest},SQ8" for rest in ("HNSW16", inverted)]
     return kinds
 
 

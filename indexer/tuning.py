@@ -27,6 +27,7 @@ from indexer.vectors import SomeVectors, Vectors
 QUERIES = 1000  # of each kind; half of them choose a setting, half confirm it
 SAMPLE = 100_000  # vectors on which all kinds are built; of more than twice as many the best ones are then built on all
 EXACTLY_TIMED = 10  # queries
+HOPELESS = 2  # times as long as another kind takes: more effort only costs more, and timings differ by less
 IP = faiss.METRIC_INNER_PRODUCT
 
 _log = logging.getLogger(__name__)
@@ -181,14 +182,20 @@ class _Race:
         self._progress(f"{factory}: {done:,} of {total:,}", step, steps)
 
     def _runs(self, kinds: Sequence[str]) -> Iterator[tuple[Made, Trial]]:
-        """Yield the index and the last trial of each kind that keeps the promise faster than exact search."""
+        """Yield the index and the last trial of each kind that keeps the promise faster than exact search.
+
+        A graph that takes far longer than one which keeps it will not win, nor will lists.
+        """
+        limits = dict.fromkeys((True, False), self._cost)
         for step, factory in enumerate(kinds):
-            tell = partial(self._tell, factory, step, len(kinds))
+            tell, graph = partial(self._tell, factory, step, len(kinds)), lists_of(factory) is None
             try:
-                made, trials = self._course.climb(factory, self._cost, seed=self._seed, tell=tell)
+                made, trials = self._course.climb(factory, limits[graph], seed=self._seed, tell=tell)
             except RuntimeError as error:  # FAISS refuses: too few vectors for its codes, or too little memory
                 _log.info("%s was left out: %s", factory, error)
                 continue
             self.trials += trials
-            if trials[-1].keeps and trials[-1].microseconds < self._cost:
-                yield made, trials[-1]
+            last = trials[-1]
+            if last.keeps and last.microseconds < self._cost:
+                limits[graph] = min(limits[graph], HOPELESS * last.microseconds)
+                yield made, last

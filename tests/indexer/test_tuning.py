@@ -233,3 +233,23 @@ def test_a_promise_that_nobody_can_mean_is_refused(wrong):
 def test_labels_of_another_number_are_refused(classes):
     with pytest.raises(ArgumentError, match="1600 vectors"):
         tune(classes[0], np.arange(3))
+
+
+def test_who_takes_far_longer_than_one_that_keeps_the_promise_is_not_tried_harder(hasty, monkeypatch):
+    limits, climb = {}, trials.Course.climb
+
+    def remember(course, factory, limit, **how):
+        limits[factory] = limit
+        made, tried = climb(course, factory, limit, **how)
+        return made, [replace(one, microseconds=100.0 * len(limits)) for one in tried]
+
+    monkeypatch.setattr(trials.Course, "climb", remember)
+    vectors = unit(np.random.default_rng(0).normal(size=(900, 32)))
+    kinds = ["HNSW16,SQfp16", "HNSW32,SQ8", "IVF16,Flat", "IVF16,SQ8", "HNSW8,SQ8"]
+
+    tuning = tune(vectors, np.arange(900), Promise(0.5, latency_ms=0), kinds=kinds)
+
+    slow = limits["HNSW16,SQfp16"]
+    assert slow > 1e6
+    assert [limits[kind] for kind in kinds] == [slow, 200, slow, 600, 200]
+    assert tuning.winner.choice.factory == "HNSW16,SQfp16"
