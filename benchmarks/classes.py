@@ -8,7 +8,8 @@ thread; medians. The oracle is exact search. At last classes learn another refer
     python benchmarks/classes.py [--classes 100000] [--dim 512] [--seed 0] [--quick]
 
 Expected: 99 of a hundred neighbours, nearly always the same name, in a small part of the time; see
-benchmarks/results/classes.json. Ten minutes, nearly all of them choosing, 0.9 GB of disk and 1 GB of memory; --quick shows in seconds that the program works, and is not kept.
+benchmarks/results/classes.json. Ten minutes, nearly all of them choosing, 0.9 GB of disk and 1 GB of memory; --quick
+shows in seconds that the program works, and is not kept.
 """
 
 from __future__ import annotations
