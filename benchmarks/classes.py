@@ -41,7 +41,7 @@ from indexer.tuning import Tuning
 Vectors = NDArray[np.float32]
 
 CLASSES, DIM = 100_000, 512
-QUICK = 10_000, 128  # classes, floats
+QUICK = 5_000, 128  # classes, floats
 K = 5
 SINGLE, BATCHES, BATCH = 200, 10, 100  # queries that come alone; batches
 LEARNT = 20  # classes that learn, one after another

@@ -126,7 +126,7 @@ class OpenedGallery:
         if fingerprint != self.fingerprint:
             raise EmbedderMismatch(
                 f"{self.path}: made with another embedder ({self.fingerprint[:12]}, not {fingerprint[:12]});"
-                " use the weights it was made with, or index into a new gallery"
+                " use the weights it was made with, upgrade it to these, or index into a new gallery"
             )
 
     def classes(self, *, as_of: int | None = None) -> dict[str, int]:

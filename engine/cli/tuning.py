@@ -127,7 +127,7 @@ def _show(of: str, tuning: Tuning) -> None:
         display.print_table(columns, [_row(trial) for trial in (tuning.exact, *tuning.trials)])
         drawn = charts.in_letters(_lines(tuning), *_axes(tuning), goal=tuning.promise.ann_recall)
         display.out.print(drawn, markup=False, highlight=False)
-    display.out.print(f"{of}: {tuning.why}", highlight=False)
+    display.out.print(f"{of}: {tuning.why}")
 
 
 def _row(trial: Trial) -> tuple[object, ...]:
