@@ -113,6 +113,7 @@ def _axes(tuning: Tuning) -> tuple[charts.Axis, charts.Axis]:
 
 def _show(of: str, tuning: Tuning) -> None:
     if tuning.trials:
+        display.out.print(of)
         columns = (
             "index",
             "effort",
