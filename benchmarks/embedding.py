@@ -33,7 +33,7 @@ from protocols import HELD_OUT, photo_classes
 from rows import report, row
 
 from engine.demo import accuracy
-from engine.embedder import Embedder, merged
+from engine.embedder import Embedder, merged, one_look_each
 from engine.preprocessing import Preprocessing, to_unit_range
 from engine.running import Agreement, Pixels, Running, Vectors, plain
 from engine.runtime_trials import candidates, family_of, in_turns
@@ -175,8 +175,7 @@ def agreement(what: str, images: dict[str, list[Path]], each: int, place: Path, 
     ]
     prepared = [embedder.prepare(embedder.load(path).image) for path, _ in chosen]
     labels = np.array([label for _, label in chosen])
-    some = draw.permutation(len(prepared))[:CALIBRATION].tolist()
-    calibration = np.stack([prepared[row][at % len(prepared[row])] for at, row in enumerate(some)])
+    calibration = one_look_each([prepared[row] for row in draw.permutation(len(prepared))[:CALIBRATION].tolist()])
     truth = merged(prepared, partial(plain(embedder).embed, batch_size=32))
     base = recalls(labels, truth, truth, seed)
     facts = {"classes": len(images), "images": len(prepared), "choices": CHOICES, "seed": seed}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -207,7 +208,7 @@ class Embedder(nn.Module):
         training = self.training
         self.eval()
         try:
-            return self(to_unit_range(np.asarray(pixels), self.device)).cpu().numpy()
+            return self(to_unit_range(np.array(pixels), self.device)).cpu().numpy()  # copied: PyTorch wants to own it
         finally:
             self.train(training)
 
@@ -220,16 +221,24 @@ class Embedder(nn.Module):
             ImageError: one of them cannot be used.
         """
         many: list[Any] = list(images) if isinstance(images, list | tuple) else [images]
-
-        def embed(looks: NDArray[np.uint8]) -> NDArray[np.float32]:
-            starts = range(0, len(looks), batch_size)
-            return np.concatenate([self.embed_pixels(looks[start : start + batch_size]) for start in starts])
-
+        embed = partial(in_batches, self.embed_pixels, size=batch_size)
         vectors = [
             merged([self.prepare(self.load(one).image) for one in many[start : start + batch_size]], embed)
             for start in range(0, len(many), batch_size)
         ]
         return np.concatenate(vectors) if vectors else np.empty((0, self.dim), np.float32)
+
+
+def in_batches(
+    embed: Callable[[NDArray[np.uint8]], NDArray[np.float32]], looks: NDArray[np.uint8], *, size: int
+) -> NDArray[np.float32]:
+    """Return what ``embed`` makes of looks ``(n, ...)``, n at least 1, handed to it at most ``size`` at a time."""
+    return np.concatenate([embed(looks[start : start + size]) for start in range(0, len(looks), size)])
+
+
+def one_look_each(prepared: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    """Return one look ``(n, size, size, 3)`` at each of n prepared images; of those that have several, each in turn."""
+    return np.stack([looks[place % len(looks)] for place, looks in enumerate(prepared)])
 
 
 def merged(

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.fx.experimental.optimization import fuse
 
-from engine.embedder import Embedder
+from engine.embedder import Embedder, in_batches
 from engine.preprocessing import to_unit_range
 
 Pixels = NDArray[np.uint8]
@@ -81,9 +81,7 @@ class Running:
         """Return unit vectors ``(n, dim)`` of prepared images, in batches of at most ``batch_size``."""
         if not len(pixels):
             return np.empty((0, self.dim), np.float32)
-        step = batch_size or len(pixels)
-        stacked: Pixels = np.ascontiguousarray(pixels)
-        return np.concatenate([self.run(stacked[start : start + step]) for start in range(0, len(stacked), step)])
+        return in_batches(self.run, np.ascontiguousarray(pixels), size=batch_size or len(pixels))
 
 
 class Features(nn.Module):

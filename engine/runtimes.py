@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 
 from engine import runtime_kept
-from engine.embedder import Embedder, merged
+from engine.embedder import Embedder, merged, one_look_each
 from engine.running import Pixels, Running, Vectors, plain
 from engine.runtime_kept import Choice
 from engine.runtime_trials import BATCHES, SAMPLE, check_asked, choose, family_of, fits
@@ -138,7 +138,7 @@ class Runtimes:
         with tempfile.TemporaryDirectory(dir=self.gallery.path, prefix=".runtime-") as scratch:
             choice, self._running, files = choose(
                 self.embedder,
-                np.stack([looks[at % len(looks)] for at, looks in enumerate(sample)]),  # one at each image
+                one_look_each(sample),
                 asked=self.asked,
                 others=self.gallery.runtimes(),
                 scratch=Path(scratch),

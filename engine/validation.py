@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
 
 from engine.batches import LabelledImages
-from engine.embedder import Embedder
+from engine.embedder import Embedder, in_batches
 from engine.few_shot import few_shot
 from engine.recipes import Recipe
 from indexer.errors import ArgumentError
@@ -43,8 +42,7 @@ class Validation:
         """Return the share of the queries that find their class, 0..1; leaves both in evaluation mode."""
         embedder.eval()
         recipe.eval()
-        pixels = self.images.pixels
-        vectors = np.concatenate([embedder.embed_pixels(list(pixels[i : i + 64])) for i in range(0, len(pixels), 64)])
+        vectors = in_batches(embedder.embed_pixels, self.images.pixels, size=64)
         return few_shot(
             torch.from_numpy(vectors).to(embedder.device),
             self.images.labels,

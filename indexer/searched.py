@@ -10,9 +10,10 @@ from typing import Final
 import numpy as np
 
 from indexer import folder
+from indexer.catalog import Catalog
 from indexer.errors import ArgumentError
 from indexer.faiss_index import FaissIndex, Ids
-from indexer.reader import Reader, Stamp
+from indexer.reader import Stamp
 from indexer.snapshot import Snapshot
 from indexer.trials import Promise
 from indexer.tuning import QUERIES, Progress, Tuning, tune
@@ -42,7 +43,7 @@ class Searched:
     file: str
     index: Callable[[Snapshot], FaissIndex]
     tune: Callable[[Snapshot, Promise, Kinds, Progress | None], Tuning]
-    moved: Callable[[Reader, Stamp], Collection[int] | None]
+    moved: Callable[[Catalog, Stamp], Collection[int] | None]
 
 
 def searched(what: str) -> Searched:
@@ -90,14 +91,15 @@ def _labels(snapshot: Snapshot) -> Ids:
     return labels
 
 
-def _stay(reader: Reader, since: Stamp) -> Collection[int]:
+def _stay(catalog: Catalog, since: Stamp) -> Collection[int]:
     """Return no ids: a reference with another vector is another reference."""
     return ()
 
 
-def _remade(reader: Reader, since: Stamp) -> Collection[int] | None:
+def _remade(catalog: Catalog, since: Stamp) -> Collection[int] | None:
     """Return the classes with a reference that came or went: their prototypes are others."""
-    return reader.touched_since(since.revision) if reader.knows(since) else None
+    with catalog.reading() as reader:
+        return reader.touched_since(since.revision) if reader.knows(since) else None
 
 
 REFERENCES = Searched("references", folder.NEARBY, attrgetter("references"), _tune_references, _stay)

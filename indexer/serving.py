@@ -155,8 +155,7 @@ class NearestSearch:
             return None
         exact = self._searched.index(snapshot)
         if nearby is None or nearby.base is not base or nearby.exact is not exact:
-            with self._catalog.reading() as reader:
-                moved = self._searched.moved(reader, base.stamp)
+            moved = self._searched.moved(self._catalog, base.stamp)
             nearby = self._nearby = None if moved is None else Nearby(base, exact, moved)
             if nearby is None or nearby.worn:  # what is of a revision that is no more shows nothing
                 self._renew(snapshot, base)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import faiss
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import settings
 from PIL import Image
 
+from indexer import serving, trials, tuning
 from indexer.gallery import Gallery
 
 DIM = 16
@@ -111,3 +113,14 @@ def with_bytes_missing_or_more():
         yield from (whole + b"\0", b"\0" + whole, whole + whole)
 
     return each
+
+
+@pytest.fixture
+def eager(monkeypatch):
+    """A gallery asks its approximate index at once, and tries two kinds."""
+    monkeypatch.setattr(serving, "PATIENCE", 0)
+    monkeypatch.setattr(tuning, "factories", lambda count, dim: ["HNSW16,SQfp16", "IVF64,SQ8"])
+    exact = tuning.exact_trial
+    monkeypatch.setattr(tuning, "exact_trial", lambda vectors: replace(exact(vectors), microseconds=1e9))
+    monkeypatch.setattr(trials, "TIMED", 2)
+    monkeypatch.setattr(trials, "ROUNDS", 1)

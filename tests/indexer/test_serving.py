@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from indexer import folder, searched, serving, trials, tuning
+from indexer import folder, searched, serving
 from indexer.approximate import Choice, built
 from indexer.faiss_index import FaissIndex
 from indexer.gallery import Gallery
@@ -24,15 +23,7 @@ DIM = 16
 TRIED = Promise(0.9, latency_ms=0)
 
 
-@pytest.fixture(autouse=True)
-def hasty(monkeypatch):
-    """A gallery asks its approximate index at once, and tries two kinds."""
-    monkeypatch.setattr(serving, "PATIENCE", 0)
-    monkeypatch.setattr(tuning, "factories", lambda count, dim: ["HNSW16,SQfp16", "IVF64,SQ8"])
-    exact = tuning.exact_trial
-    monkeypatch.setattr(tuning, "exact_trial", lambda vectors: replace(exact(vectors), microseconds=1e9))
-    monkeypatch.setattr(trials, "TIMED", 2)
-    monkeypatch.setattr(trials, "ROUNDS", 1)
+pytestmark = pytest.mark.usefixtures("eager")
 
 
 def unit(vectors):

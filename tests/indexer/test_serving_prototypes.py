@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from indexer import folder, searched, serving, trials, tuning
+from indexer import folder, searched, serving, tuning
 from indexer.approximate import Choice, built
 from indexer.errors import ArgumentError
 from indexer.faiss_index import FaissIndex
@@ -24,15 +24,9 @@ TRIED = Promise(0.9, latency_ms=0)
 
 
 @pytest.fixture(autouse=True)
-def hasty(monkeypatch):
-    """A gallery asks its approximate index at once, tries two kinds, and wants cosines of 20 prototypes."""
-    monkeypatch.setattr(serving, "PATIENCE", 0)
+def shortlisted(eager, monkeypatch):
+    """Beside that, an answer has the cosines of 20 prototypes."""
     monkeypatch.setattr(searched, "SHORTLIST", SHOWN)
-    monkeypatch.setattr(tuning, "factories", lambda count, dim: ["HNSW16,SQfp16", "IVF64,SQ8"])
-    exact = tuning.exact_trial
-    monkeypatch.setattr(tuning, "exact_trial", lambda vectors: replace(exact(vectors), microseconds=1e9))
-    monkeypatch.setattr(trials, "TIMED", 2)
-    monkeypatch.setattr(trials, "ROUNDS", 1)
 
 
 def unit(vectors):
